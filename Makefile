@@ -1,0 +1,42 @@
+# make demo: set up .venv and run the main job on a made-up corpus. make test: set up and test.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.setup-done
+# One process per core; more threads than cores only fight.
+export OMP_NUM_THREADS ?= 2
+
+.PHONY: setup demo test lint types floors unit format clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "serfeat needs Python 3.11 or newer: make setup PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev,demo,s3prl]'
+	$(BIN)/python -m pip install -q --no-deps -c constraints.txt torchaudio s3prl
+	@touch $(STAMP)
+
+demo: setup
+	$(BIN)/serfeat demo demo
+
+test: lint types floors unit
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+floors: setup
+	$(BIN)/lint-imports
+
+unit: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

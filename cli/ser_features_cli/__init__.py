@@ -1,0 +1,1 @@
+"""The command serfeat: the only code that prints or draws progress."""

@@ -1,0 +1,87 @@
+"""``serfeat extract``."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from ser_features.errors import RejectsError
+from ser_features_cli import options as o
+from ser_features_cli.console import bars, err
+
+if TYPE_CHECKING:
+    from ser_features.extract.pipeline import Report
+
+
+def extract(
+    upstreams: o.UpstreamsOption,
+    store: o.StoreOption = Path("features"),
+    corpus: o.CorpusOption = None,
+    manifest: o.ManifestOption = None,
+    root: o.RootOption = None,
+    allow_partial: o.PartialOption = False,
+    frames: o.FramesOption = False,
+    device: o.DeviceOption = "cpu",
+    precision: o.PrecisionOption = "float32",
+    batch_seconds: o.BatchOption = None,
+    workers: o.WorkersOption = 4,
+    max_seconds: o.MaxSecondsOption = None,
+    allow_rejects: o.RejectsOption = False,
+    quiet: o.QuietOption = False,
+) -> None:
+    """Run upstreams over a corpus once and store every layer.
+
+    Running it again extracts only what is missing.
+
+    Example: serfeat extract --corpus emodb=/data/emodb --upstreams fbank,hubert-base --store features
+    """
+    from ser_features.extract.pipeline import Options, extract as run
+
+    settings = Options(frames, device, precision, batch_seconds, workers, max_seconds)
+    manifests = o.read_manifests(corpus, manifest, root=root, allow_partial=allow_partial)
+    num_rejects = 0
+    for one in manifests:
+        for request in o.split_commas(upstreams):
+            with bars(quiet) as progress:
+                report = run(one, request, store, settings, progress)
+            if not quiet:
+                _say(report)
+            num_rejects += len(report.rejects)
+    if num_rejects and not allow_rejects:
+        raise RejectsError(
+            f"{num_rejects} utterances were rejected (the others are stored); see the reports "
+            "named above, mend the files, or pass --allow-rejects"
+        )
+
+
+def _say(report: "Report") -> None:
+    name = f"{report.spec.corpus} · {report.spec.upstream}"
+    if report.num_new:
+        rate = report.audio_seconds / max(report.seconds, 1e-9)
+        done = (
+            f"{report.num_new} utterances extracted, {report.audio_seconds:.0f} s of audio in "
+            f"{report.seconds:.1f} s ({rate:.1f}x real time)"
+        )
+    else:
+        done = "nothing new to extract"
+    present = f", {report.num_present} already stored" if report.num_present else ""
+    err.print(f"[green]{escape(name)}[/]: {done}{present}", highlight=False, soft_wrap=True)
+    _say_remarks(report)
+
+
+def _say_remarks(report: "Report") -> None:
+    for kind, count in Counter(note.kind for note in report.notes).items():
+        example = next(note for note in report.notes if note.kind == kind)
+        _line(f"note: {count} x {kind}, e.g. {example.path}: {example.detail}")
+    for group in report.duplicates:
+        _line(f"note: the same audio under {len(group)} ids: {', '.join(group[:4])}")
+    for reason, count in Counter(reject.reason for reject in report.rejects).items():
+        first = next(reject for reject in report.rejects if reject.reason == reason)
+        _line(f"rejected: {count} x {reason}, e.g. {first.detail}")
+    if report.rejects:
+        _line(f"rejected: all {len(report.rejects)} are in {report.reject_report}")
+
+
+def _line(text: str) -> None:
+    err.print("  " + escape(text), highlight=False, soft_wrap=True)

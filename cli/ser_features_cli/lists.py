@@ -1,0 +1,65 @@
+"""``serfeat upstreams``, ``corpora``, ``heads`` and ``protocols``: what there is."""
+
+from collections.abc import Iterable
+
+from rich.markup import escape
+from rich.table import Table
+
+from ser_features_cli.console import err, out
+
+
+def _show(columns: Iterable[str], rows: Iterable[tuple[str, ...]]) -> None:
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    out.print(table)
+
+
+def upstreams() -> None:
+    """List the upstreams that have a short name.
+
+    Any other hub id or folder of these families works too; add @random:SEED for the untrained twin.
+
+    Example: serfeat upstreams
+    """
+    from ser_features.upstreams.catalog import CATALOG
+
+    _show(
+        ("name", "family", "layers", "dim", "hub id"),
+        [
+            (e.name, e.family, str(e.num_layers), str(e.dim), e.hub_id or "")
+            for e in CATALOG.values()
+        ],
+    )
+    err.print("NAME=FOLDER reads a local folder; NAME@random:SEED is the same encoder, untrained.")
+
+
+def corpora() -> None:
+    """List the corpora that are read from their official layout.
+
+    Example: serfeat corpora
+    """
+    from ser_features.corpora.table import CORPORA
+
+    rows = [(c.name, c.language, c.counts, c.layout) for c in CORPORA.values()]
+    _show(("name", "language", "published counts", "expected layout"), rows)
+
+
+def heads() -> None:
+    """List the downstream heads.
+
+    Example: serfeat heads
+    """
+    from ser_features.heads.table import HEADS
+
+    _show(("name", "trains on", "what"), [(h.name, h.needs, h.description) for h in HEADS.values()])
+
+
+def protocols() -> None:
+    """List the evaluation protocols.
+
+    Example: serfeat protocols
+    """
+    from ser_features.folds import PROTOCOLS
+
+    _show(("name", "what", "dev"), [(p.name, p.description, p.dev) for p in PROTOCOLS.values()])

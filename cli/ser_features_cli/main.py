@@ -1,0 +1,70 @@
+"""The command ``serfeat``: commands are thin, every one is one library call."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ser_features import __version__
+from ser_features.errors import RejectsError, SerfeatError, UsageError
+from ser_features_cli import bench, demo, extract, leaderboard, lists, store
+from ser_features_cli.console import err
+
+app = typer.Typer(
+    name="serfeat",
+    help=(
+        "Run each frozen speech encoder once over a corpus, keep every layer, and compare "
+        "upstreams for emotion recognition in minutes.\n\n"
+        "Example: serfeat bench --corpus emodb=/data/emodb --upstreams fbank,hubert-base "
+        "--protocol loso --store features --results results"
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command("extract")(extract.extract)
+app.command("bench")(bench.bench)
+app.command("leaderboard")(leaderboard.leaderboard)
+app.command("demo")(demo.demo)
+app.command("upstreams")(lists.upstreams)
+app.command("corpora")(lists.corpora)
+app.command("heads")(lists.heads)
+app.command("protocols")(lists.protocols)
+app.add_typer(store.app, name="store")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"serfeat {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    del version  # the callback has done its work
+
+
+def run() -> None:
+    """Run the command line: status 0 fine, 1 an error in one line, 2 usage, 3 rejects."""
+    try:
+        app()
+    except SerfeatError as error:
+        err.print(f"[bold red]error:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(_status(error))
+
+
+def _status(error: SerfeatError) -> int:
+    if isinstance(error, UsageError):
+        return 2
+    return 3 if isinstance(error, RejectsError) else 1
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

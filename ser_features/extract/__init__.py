@@ -1,0 +1,1 @@
+"""From a manifest and an upstream to a feature set: plan, pipeline, repair."""

@@ -1,0 +1,50 @@
+"""From layer outputs to what the store keeps: pooled statistics and, if asked, every frame."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True, slots=True)
+class Pooled:
+    """Statistics over an utterance's own frames, each float32 [utterance, layer, dim]."""
+
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+    mean_layernorm: NDArray[np.float32]
+
+
+def pool(hidden: Tensor, num_frames: Sequence[int]) -> Pooled:
+    """Mean, population standard deviation and mean of layer-normed frames of hidden [L, B, T, D].
+
+    Only the first ``num_frames[b]`` frames of each utterance count; whatever lies behind them,
+    NaN included, does not. Layer norm has no affine parameters and eps 1e-5, as s3prl's
+    ``Featurizer(normalize=True)``.
+    """
+    counts = torch.tensor(num_frames, device=hidden.device)
+    mask = (torch.arange(hidden.shape[2], device=hidden.device) < counts[:, None])[..., None]
+    layers = [_pool_layer(layer.float(), mask, counts[:, None]) for layer in hidden]
+    # three tensors [B, L, D]
+    mean, std, normed = (torch.stack(parts, 1).cpu().numpy() for parts in zip(*layers, strict=True))
+    return Pooled(mean, std, normed)
+
+
+def _pool_layer(layer: Tensor, mask: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    frames = layer.masked_fill(~mask, 0.0)  # [B, T, D]
+    mean = frames.sum(1) / counts  # [B, D]
+    centred = (frames - mean[:, None]).masked_fill_(~mask, 0.0)
+    std = (centred.square_().sum(1) / counts).sqrt()
+    normed = F.layer_norm(frames, frames.shape[-1:]).masked_fill_(~mask, 0.0)
+    return mean, std, normed.sum(1) / counts
+
+
+def ragged_frames(hidden: Tensor, num_frames: Sequence[int]) -> NDArray[np.float32]:
+    """The utterances' own frames one after another: hidden [L, B, T, D] → [sum(frames), L, D]."""
+    parts = [hidden[:, b, :n].transpose(0, 1) for b, n in enumerate(num_frames)]  # [n, L, D]
+    joined: NDArray[np.float32] = torch.cat(parts).float().cpu().numpy()
+    return joined

@@ -1,0 +1,69 @@
+"""The report of rejected utterances: a CSV beside the features, read back on the next run."""
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ser_features.files import write_atomic
+from ser_features.records import Rejection, Utterance
+
+# Found only by decoding the whole file; everything else is cheap to look at again.
+DECODED = frozenset({"not-finite", "silent", "truncated"})
+COLUMNS = ("id", "path", "reason", "detail", "size", "mtime_ns")
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """Size in bytes and modification time in nanoseconds; both -1 where the file is not there."""
+
+    size: int
+    mtime_ns: int
+
+
+def stat_of(path: Path) -> Stat:
+    """The file's size and time; never fails."""
+    try:
+        found = path.stat()
+    except OSError:
+        return Stat(-1, -1)
+    return Stat(found.st_size, found.st_mtime_ns)
+
+
+def write_rejects(report: Path, rejects: Iterable[Rejection]) -> None:
+    """Write the report whole; with no rejects, remove an old one."""
+    rows = sorted(rejects, key=lambda row: row.id)
+    if not rows:
+        report.unlink(missing_ok=True)
+        return
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        stat = stat_of(Path(row.path))
+        writer.writerow([row.id, row.path, row.reason, row.detail, stat.size, stat.mtime_ns])
+    write_atomic(report, text.getvalue())
+
+
+def known_rejects(report: Path, utterances: Iterable[Utterance]) -> dict[str, Rejection]:
+    """Rejections of an earlier run that still hold: same id, path, file size and time.
+
+    A report that cannot be read only costs trying those files again.
+    """
+    try:
+        with report.open(encoding="utf-8", newline="") as file:
+            rows = {row["id"]: row for row in csv.DictReader(file)}
+    except (OSError, KeyError, ValueError, csv.Error):
+        return {}
+    return {
+        utterance.id: Rejection(utterance.id, row["path"], row["reason"], row["detail"])
+        for utterance in utterances
+        if (row := rows.get(utterance.id)) is not None and _still_holds(row, utterance.path)
+    }
+
+
+def _still_holds(row: dict[str, str], path: Path) -> bool:
+    stat = stat_of(path)
+    same = (str(stat.size), str(stat.mtime_ns)) == (row.get("size"), row.get("mtime_ns"))
+    return same and row.get("reason") in DECODED and row.get("path") == str(path)

@@ -1,0 +1,156 @@
+"""Shards one after another: decoding runs ahead in threads, writing behind in one."""
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ser_features.audio import load
+from ser_features.errors import AudioError, SerfeatError
+from ser_features.extract.encode import Encoded, encode_shard
+from ser_features.extract.plan import PlanItem
+from ser_features.extract.progress import Progress
+from ser_features.extract.rejects import stat_of
+from ser_features.extract.survey import reject
+from ser_features.records import Note, Rejection, Shard, Source, Utterance
+from ser_features.store.schema import ShardOutputs, fits_float16
+from ser_features.store.writer import StoreWriter
+from ser_features.upstreams.protocol import Upstream
+
+# Shards decoded ahead of the encoder: enough to hide the disk, little enough to bound memory.
+AHEAD = 2
+
+
+class Float16OverflowError(SerfeatError):
+    """A layer's values do not fit float16."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """One utterance ready to encode; ``samples`` float32 [n] at the upstream's rate."""
+
+    source: Source
+    samples: NDArray[np.float32]
+    notes: tuple[Note, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one shard's utterances; ``audio_seconds`` of those that were stored."""
+
+    sources: tuple[Source, ...]
+    rejects: tuple[Rejection, ...]
+    notes: tuple[Note, ...]
+    audio_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRunner:
+    """Runs shards through one upstream; ``budget`` is padded samples per forward pass."""
+
+    upstream: Upstream
+    utterances: Mapping[str, Utterance]
+    budget: int
+    workers: int
+    progress: Progress
+
+    def run(
+        self, shards: Sequence[Shard], items: Mapping[str, PlanItem], writer: StoreWriter
+    ) -> Iterator[Outcome]:
+        """Encode and commit every shard, yielding each outcome once its shard is on its way."""
+        rate = self.upstream.info.sample_rate
+        total = sum(items[name].num_samples for shard in shards for name in shard.ids) / rate
+        self.progress.start(f"extracting {self.upstream.info.name}", total, "s of audio")
+        with ThreadPoolExecutor(1) as writing:
+            behind: Future[None] | None = None
+            for shard, decoded in self._decoded(shards, items):
+                kept = [one for one in decoded if isinstance(one, Decoded)]
+                outputs = self._encode(kept, writer)
+                if behind is not None:
+                    behind.result()
+                behind = writing.submit(writer.write, shard, outputs)
+                outcome = _outcome(decoded, rate)
+                self.progress.advance(sum(items[name].num_samples for name in shard.ids) / rate)
+                yield outcome
+            if behind is not None:
+                behind.result()
+
+    def _decoded(
+        self, shards: Sequence[Shard], items: Mapping[str, PlanItem]
+    ) -> Iterator[tuple[Shard, list[Decoded | Rejection]]]:
+        queue: deque[tuple[Shard, list[Future[Decoded | Rejection]]]] = deque()
+        with ThreadPoolExecutor(self.workers) as pool:
+            try:
+                for shard in shards:
+                    tasks = [pool.submit(self._decode, items[name]) for name in shard.ids]
+                    queue.append((shard, tasks))
+                    if len(queue) > AHEAD:
+                        yield _wait(queue.popleft())
+                while queue:
+                    yield _wait(queue.popleft())
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _decode(self, item: PlanItem) -> Decoded | Rejection:
+        utterance = self.utterances[item.id]
+        stat = stat_of(utterance.path)
+        try:
+            wave = load(utterance, self.upstream.info.sample_rate)
+            if len(wave.samples) != item.num_samples:
+                raise AudioError(
+                    "changed",
+                    f"{utterance.path}: {len(wave.samples)} samples were decoded where the header "
+                    f"promised {item.num_samples}; the file changed or is damaged: run it again",
+                )
+        except AudioError as error:
+            return reject(utterance, error)
+        cut = (utterance.start, utterance.end)
+        path = str(utterance.path)
+        source = Source(utterance.id, path, stat.size, stat.mtime_ns, wave.sha256, *cut)
+        return Decoded(source, wave.samples, tuple(wave.notes))
+
+    def _encode(self, kept: Sequence[Decoded], writer: StoreWriter) -> ShardOutputs:
+        spec = writer.spec
+        with_frames = spec.frames != "none"
+        sources = tuple(one.source for one in kept)
+        if not kept:
+            return ShardOutputs.empty(spec)
+        waves = [one.samples for one in kept]
+        encoded = encode_shard(self.upstream, waves, self.budget, with_frames)
+        return ShardOutputs(
+            sources=sources,
+            num_frames=encoded.num_frames,
+            mean=encoded.pooled.mean,
+            std=encoded.pooled.std,
+            mean_layernorm=encoded.pooled.mean_layernorm,
+            frames=_stored_frames(encoded, spec.frames, self.upstream.info.name),
+        )
+
+
+def _wait(
+    entry: tuple[Shard, list[Future[Decoded | Rejection]]],
+) -> tuple[Shard, list[Decoded | Rejection]]:
+    shard, tasks = entry
+    return shard, [task.result() for task in tasks]
+
+
+def _stored_frames(encoded: Encoded, dtype: str, name: str) -> NDArray[np.generic] | None:
+    if encoded.frames is None:
+        return None
+    if dtype == "float16" and not fits_float16(encoded.frames):
+        largest = float(np.abs(encoded.frames).max())
+        raise Float16OverflowError(f"{name}: a value of {largest:.3g} does not fit float16")
+    return encoded.frames.astype(dtype)
+
+
+def _outcome(decoded: Sequence[Decoded | Rejection], rate: int) -> Outcome:
+    kept = [one for one in decoded if isinstance(one, Decoded)]
+    return Outcome(
+        sources=tuple(one.source for one in kept),
+        rejects=tuple(one for one in decoded if isinstance(one, Rejection)),
+        notes=tuple(note for one in kept for note in one.notes),
+        audio_seconds=sum(len(one.samples) for one in kept) / rate,
+    )

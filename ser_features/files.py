@@ -1,0 +1,71 @@
+"""Files written whole or not at all, and JSON that carries its own checksum ("sealed")."""
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from ser_features.errors import DamageError, StoreError
+from ser_features.fingerprint import fingerprint
+from ser_features.records import Json
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write ``path`` so that a reader sees the old content or the new, also after a crash.
+
+    Raises StoreError naming the path where the disk is full or the folder not writable.
+    """
+    raw = data.encode() if isinstance(data, str) else data
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(raw)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).chmod(0o644)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        fsync_folder(path.parent)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def fsync_folder(path: Path) -> None:
+    """Make renames in a folder durable, where the file system lets us."""
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_sealed(path: Path, body: Json) -> None:
+    """Write JSON atomically together with the sha256 of its canonical text."""
+    write_atomic(path, _sealed_text(body))
+
+
+def read_sealed(path: Path) -> Json:
+    """The body of a sealed file; every byte of it is covered, white space too.
+
+    Raises FileNotFoundError where there is none, DamageError where its checksum does not hold.
+    """
+    raw = path.read_bytes()
+    try:
+        body = json.loads(raw)["body"]
+        whole = _sealed_text(body).encode() == raw
+    except (ValueError, KeyError, TypeError, RecursionError):
+        whole = False
+    if not whole:
+        raise DamageError(f"{path} is damaged: its checksum does not hold; run 'serfeat store verify'")
+    return body
+
+
+def _sealed_text(body: Json) -> str:
+    sealed = {"sha256": fingerprint(body), "body": body}
+    return json.dumps(sealed, indent=1, ensure_ascii=False) + "\n"
