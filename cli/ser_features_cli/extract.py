@@ -34,9 +34,10 @@ def extract(
 
     Running it again extracts only what is missing.
 
-    Example: serfeat extract --corpus emodb=/data/emodb --upstreams fbank,hubert-base --store features
+    Example: serfeat extract --corpus emodb=/data/emodb --upstreams fbank,hubert-base
     """
-    from ser_features.extract.pipeline import Options, extract as run
+    from ser_features.extract.pipeline import Options
+    from ser_features.extract.pipeline import extract as run
 
     settings = Options(frames, device, precision, batch_seconds, workers, max_seconds)
     manifests = o.read_manifests(corpus, manifest, root=root, allow_partial=allow_partial)

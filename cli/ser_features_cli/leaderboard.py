@@ -21,21 +21,47 @@ OutputOption = Annotated[
 
 
 def leaderboard(
-    results: ResultsOption,
-    format: FormatOption = "table",
-    output: OutputOption = None,
+    results: ResultsOption, format: FormatOption = "table", output: OutputOption = None
 ) -> None:
     """Show the leaderboard of one or more results folders.
 
     Example: serfeat leaderboard --results results --format html --output leaderboard.html
     """
-    from ser_features.leaderboard import build_board
-    from ser_features.report.table import FORMATS, render
+    show(results, format, output)
+
+
+def show(results: list[Path], format: str = "table", output: Path | None = None) -> None:
+    """Print or write the leaderboard of all records in the folders."""
+    from ser_features.errors import ResultsError
+    from ser_features.leaderboard import build_rows
+    from ser_features.report import FORMATS
+    from ser_features.report.terminal import leaderboard as as_table
     from ser_features.results import load_records
 
-    writer = FORMATS[format]
+    text = None if format == "table" else FORMATS[format]
     loaded = load_records(results)
-    for problem in loaded.problems:
-        err.print(f"[yellow]note:[/] {escape(str(problem))}", highlight=False, soft_wrap=True)
-    board = build_board(loaded)
-    show(board, writer, output)
+    if not loaded.records:
+        problems = "".join(f"; {problem}" for problem in loaded.problems)
+        folders = ", ".join(map(str, results))
+        raise ResultsError(f"no run records in {folders}; 'serfeat bench' writes them{problems}")
+    rows = build_rows(loaded.records, loaded.paths)
+    if text is not None:
+        _write(text(rows, loaded.problems), output)
+    elif output is None:
+        out.print(as_table(rows, loaded.problems))
+    else:
+        from rich.console import Console
+
+        with output.open("w", encoding="utf-8") as file:
+            Console(file=file, width=140).print(as_table(rows, loaded.problems))
+    if output is not None:
+        err.print(f"wrote {escape(str(output))}", highlight=False, soft_wrap=True)
+
+
+def _write(text: str, output: Path | None) -> None:
+    from ser_features.files import write_atomic
+
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        write_atomic(output, text)

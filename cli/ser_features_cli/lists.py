@@ -24,13 +24,8 @@ def upstreams() -> None:
     """
     from ser_features.upstreams.catalog import CATALOG
 
-    _show(
-        ("name", "family", "layers", "dim", "hub id"),
-        [
-            (e.name, e.family, str(e.num_layers), str(e.dim), e.hub_id or "")
-            for e in CATALOG.values()
-        ],
-    )
+    rows = [(e.name, e.family, e.hub_id or "-", e.summary) for e in CATALOG.values()]
+    _show(("name", "family", "hub id", "what"), rows)
     err.print("NAME=FOLDER reads a local folder; NAME@random:SEED is the same encoder, untrained.")
 
 
@@ -41,8 +36,17 @@ def corpora() -> None:
     """
     from ser_features.corpora.table import CORPORA
 
-    rows = [(c.name, c.language, c.counts, c.layout) for c in CORPORA.values()]
-    _show(("name", "language", "published counts", "expected layout"), rows)
+    rows = [
+        (
+            c.name,
+            c.description,
+            ", ".join(c.languages),
+            c.layout,
+            str(c.published.utterances or "-"),
+        )
+        for c in CORPORA.values()
+    ]
+    _show(("name", "what", "language", "expected layout", "counts are those of"), rows)
 
 
 def heads() -> None:
@@ -52,7 +56,8 @@ def heads() -> None:
     """
     from ser_features.heads.table import HEADS
 
-    _show(("name", "trains on", "what"), [(h.name, h.needs, h.description) for h in HEADS.values()])
+    rows = [(h.name, h.reads, h.description, h.source) for h in HEADS.values()]
+    _show(("name", "reads", "what", "source"), rows)
 
 
 def protocols() -> None:
@@ -62,4 +67,6 @@ def protocols() -> None:
     """
     from ser_features.folds import PROTOCOLS
 
-    _show(("name", "what", "dev"), [(p.name, p.description, p.dev) for p in PROTOCOLS.values()])
+    _show(
+        ("name", "what", "dev side"), [(p.form, p.description, p.dev) for p in PROTOCOLS.values()]
+    )

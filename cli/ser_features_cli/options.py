@@ -30,7 +30,9 @@ ManifestOption = Annotated[
 ]
 RootOption = Annotated[
     Path | None,
-    typer.Option("--root", help="What a manifest's relative paths start from; its folder if unset."),
+    typer.Option(
+        "--root", help="What a manifest's relative paths start from; its folder if unset."
+    ),
 ]
 EmoboxOption = Annotated[
     Path | None,
@@ -73,13 +75,14 @@ PrecisionOption = Annotated[
 BatchOption = Annotated[
     float | None,
     typer.Option(
-        "--batch-seconds", help="Padded audio per forward pass; 30 on a CPU, 1200 on a GPU if unset."
+        "--batch-seconds",
+        help="Padded audio per forward pass; 30 on a CPU, 1200 on a GPU if unset.",
     ),
 ]
 WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Threads that decode audio.")]
 MaxSecondsOption = Annotated[
     float | None,
-    typer.Option("--max-seconds", help="Reject longer utterances; the upstream's own limit if unset."),
+    typer.Option("--max-seconds", help="Reject longer utterances; if unset, the upstream's limit."),
 ]
 FramesOption = Annotated[
     bool, typer.Option("--frames", help="Store every frame of every layer, for heads that need it.")
@@ -104,7 +107,7 @@ def read_manifests(
     allow_partial: bool = False,
 ) -> "list[Manifest]":
     """The manifests that ``--corpus`` and ``--manifest`` name; UsageError where there are none."""
-    from ser_features.corpora.emobox import attach_emobox
+    from ser_features.corpora.emobox import emobox_folds
     from ser_features.corpora.files import read_manifest
     from ser_features.corpora.table import read_corpus
 
@@ -114,10 +117,21 @@ def read_manifests(
         read.append(read_corpus(name, path, allow_partial=allow_partial))
     for text in manifests or []:
         named, path = _pair(text, "--manifest") if "=" in text else (None, Path(text))
-        read.append(read_manifest(path, name=named, root=root))
+        read.append(read_manifest(path, root=root, corpus=named))
     if not read:
         raise UsageError("name what to read: --corpus NAME=PATH or --manifest FILE")
-    return [attach_emobox(manifest, emobox) for manifest in read] if emobox else read
+    if emobox is None:
+        return read
+    folds = [emobox_folds(_metadata(emobox, one.corpus), one) for one in read]
+    return [one.with_folds("emobox", own) for one, own in zip(read, folds, strict=True)]
+
+
+def _metadata(emobox: Path, corpus: str) -> Path:
+    """The corpus's folder in a clone of EmoBox, or that folder itself."""
+    for folder in (emobox / corpus, emobox / "data" / corpus):
+        if folder.is_dir():
+            return folder
+    return emobox
 
 
 def _pair(text: str, option: str) -> tuple[str, Path]:

@@ -1,7 +1,7 @@
 """``serfeat store``: look into a feature store, check it, mend it, export it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -11,11 +11,20 @@ from ser_features.errors import DamageError
 from ser_features_cli import options as o
 from ser_features_cli.console import bars, err, out
 
-app = typer.Typer(help="Look into a feature store, check it, mend it, export it.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from ser_features.store.reader import FeatureSet
+
+if TYPE_CHECKING:
+    pass
+
+app = typer.Typer(
+    help="Look into a feature store, check it, mend it, export it.", no_args_is_help=True
+)
 
 StoreArgument = Annotated[Path, typer.Argument(help="The store's folder.", envvar="SERFEAT_STORE")]
 NameArgument = Annotated[
-    str, typer.Argument(help="A feature set as 'serfeat store ls' names it; a unique part is enough.")
+    str,
+    typer.Argument(help="A feature set as 'serfeat store ls' names it, or a part of that."),
 ]
 
 
@@ -25,19 +34,21 @@ def ls(store: StoreArgument = Path("features")) -> None:
 
     Example: serfeat store ls features
     """
-    from ser_features.store.reader import list_feature_sets
+    from ser_features.store.catalog import list_feature_sets
 
-    table = Table("feature set", "utterances", "layers", "dim", "frames", "shards", "size")
+    table = Table("feature set", "utterances", "layers", "dim", "frames", "shards")
     for info in list_feature_sets(store):
         spec = info.spec
+        if spec is None:
+            err.print(f"damaged: {escape(info.problem or info.name)}", highlight=False)
+            continue
         table.add_row(
-            escape(info.path),
-            str(info.num_utterances),
+            escape(info.name),
+            str(info.planned_utterances),
             str(spec.num_layers),
             str(spec.dim),
             spec.frames,
-            f"{info.num_committed}/{info.num_shards}",
-            f"{info.num_bytes / 1e6:.1f} MB",
+            f"{info.committed_shards}/{info.planned_shards}",
         )
     out.print(table)
 
@@ -51,13 +62,14 @@ def info(name: NameArgument, store: o.StoreOption = Path("features")) -> None:
     import dataclasses
     import json
 
-    from ser_features.store.reader import find_by_name, open_feature_set
-
-    found = open_feature_set(store, find_by_name(store, name).spec)
+    found = _open(store, name)
     text = {
-        **dataclasses.asdict(found.spec),
+        "name": found.name,
         "utterances": len(found.ids),
         "total_frames": int(found.num_frames.sum()),
+        "bytes": found.num_bytes,
+        "shards": f"{found.committed_shards}/{found.planned_shards}",
+        **dataclasses.asdict(found.spec),
     }
     out.print_json(json.dumps(text, ensure_ascii=False))
 
@@ -71,7 +83,9 @@ def verify(
     device: o.DeviceOption = "cpu",
     upstreams: Annotated[
         list[str] | None,
-        typer.Option("--upstreams", help="For --repair, where an upstream's folder has moved: NAME=FOLDER."),
+        typer.Option(
+            "--upstreams", help="With --repair, where an upstream's folder has moved: NAME=FOLDER."
+        ),
     ] = None,
 ) -> None:
     """Check every byte of a store against its checksum.
@@ -80,20 +94,44 @@ def verify(
 
     Example: serfeat store verify features --repair
     """
-    from ser_features.extract.repair import repair as mend
     from ser_features.store.verify import verify as check
 
-    with bars() as progress:
+    report = check(store)
+    for damage in report.damage:
+        _line(f"damaged: {damage.object}: {damage.kind}, {damage.detail}{_touched(damage.ids)}")
+    for stray in report.strays:
+        _line(f"note: {stray.path} is {stray.kind}: it holds no features")
+    if report.damage and repair:
+        _mend(store, device, o.split_commas(upstreams))
         report = check(store)
-        for damage in report.damages:
-            progress.say(str(damage))
-        if report.damages and repair:
-            mend(store, report, device, o.split_commas(upstreams), progress)
-            report = check(store)
-    if report.damages:
-        hint = "still damaged" if repair else "run it again with --repair"
-        raise DamageError(f"{store}: {len(report.damages)} damaged objects; {hint}")
-    err.print(f"{report.num_objects} objects, {report.num_bytes / 1e6:.1f} MB: all whole")
+    if report.damage:
+        hint = "not all could be mended" if repair else "run it again with --repair"
+        raise DamageError(f"{store}: {len(report.damage)} damaged files; {hint}")
+    size = f"{report.objects} objects, {report.num_bytes / 1e6:.1f} MB"
+    _line(f"{report.feature_sets} feature sets, {size}: every byte is whole")
+
+
+def _mend(store: Path, device: str, requests: list[str]) -> None:
+    from ser_features.extract.repair import repair
+
+    with bars() as progress:
+        mended = repair(store, device=device, requests=requests, progress=progress)
+    for name in mended.rewritten:
+        _line(f"rewritten: {name}")
+    for failure in mended.failures:
+        _line(f"not mended: {failure}")
+    _line(f"{mended.num_shards} shards extracted again, {len(mended.rewritten)} files rewritten")
+
+
+def _touched(ids: tuple[str, ...]) -> str:
+    if not ids:
+        return ""
+    more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
+    return f"; it holds {', '.join(ids[:5])}{more}"
+
+
+def _line(text: str) -> None:
+    err.print(escape(text), highlight=False, soft_wrap=True)
 
 
 @app.command("export")
@@ -107,8 +145,23 @@ def export(
     Example: serfeat store export emodb/fbank --hdf5 fbank.h5 --store features
     """
     from ser_features.store.export import export_hdf5
-    from ser_features.store.reader import find_by_name, open_feature_set
 
-    found = open_feature_set(store, find_by_name(store, name).spec)
+    found = _open(store, name)
     export_hdf5(found, hdf5)
-    err.print(f"{escape(str(hdf5))}: {len(found.ids)} utterances, {hdf5.stat().st_size / 1e6:.1f} MB")
+    _line(f"{hdf5}: {len(found.ids)} utterances, {hdf5.stat().st_size / 1e6:.1f} MB")
+
+
+def _open(store: Path, part: str) -> "FeatureSet":
+    """The one feature set whose name holds ``part``."""
+    from ser_features.errors import UsageError
+    from ser_features.registry import unknown
+    from ser_features.store.catalog import list_feature_sets
+    from ser_features.store.reader import open_feature_set
+
+    names = [info.name for info in list_feature_sets(store)]
+    found = [name for name in names if name == part] or [name for name in names if part in name]
+    if not found:
+        raise UsageError(unknown("feature set", part, names))
+    if len(found) > 1:
+        raise UsageError(f"{part!r} is part of several names: {', '.join(found)}; give more of it")
+    return open_feature_set(store, found[0])

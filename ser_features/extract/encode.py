@@ -1,4 +1,4 @@
-"""One shard: waveforms in, what the store keeps out. Splits a batch that does not fit the device."""
+"""One shard: waveforms in, stored arrays out. Splits a batch that does not fit the device."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

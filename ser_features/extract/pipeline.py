@@ -10,19 +10,24 @@ from ser_features.errors import UsageError
 from ser_features.extract.estimate import Estimate, check_disk, estimate
 from ser_features.extract.plan import PlanItem, plan_shards
 from ser_features.extract.progress import Progress, Silent
-from ser_features.extract.rejects import known_rejects, write_rejects
-from ser_features.extract.shards import Float16OverflowError, ShardRunner
-from ser_features.extract.spec import feature_spec, rejects_report
+from ser_features.extract.rejects import known_rejects, stat_of, write_rejects
+from ser_features.extract.shards import (
+    CPU_BATCH,
+    CUDA_BATCH,
+    Float16OverflowError,
+    Outcome,
+    ShardRunner,
+)
+from ser_features.extract.spec import feature_spec, new_spec, rejects_report
 from ser_features.extract.survey import Survey, survey
 from ser_features.manifest import Manifest
 from ser_features.records import FeatureSetSpec, Note, Rejection, Shard, Source
-from ser_features.store.reader import find, open_feature_set
-from ser_features.store.writer import StoreWriter, remove_feature_set
+from ser_features.store.layout import end_frame
+from ser_features.store.reader import open_feature_set
+from ser_features.store.schema import locate, name_of
+from ser_features.store.writer import StoreWriter
 from ser_features.upstreams.load import load_upstream
 from ser_features.upstreams.protocol import Upstream
-
-# Padded seconds of audio per forward pass: a CPU gains nothing from large batches.
-CPU_BATCH, CUDA_BATCH = 30.0, 1200.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +76,14 @@ def extract(
     if not manifest.utterances:
         raise UsageError(f"corpus {manifest.corpus!r} has no utterances to extract")
     upstream = load_upstream(request, device=options.device, precision=options.precision)
-    spec = feature_spec(manifest.corpus, upstream, store, options.frames)
+    spec = feature_spec(manifest.corpus, upstream, request, store, options.frames)
     try:
         return Extraction(manifest, upstream, store, spec, options, progress).run()
     except Float16OverflowError as error:
         progress.say(f"{error}; storing the frames of this feature set as float32 instead")
-        remove_feature_set(store, spec)
-        spec = feature_spec(manifest.corpus, upstream, store, True, dtype="float32")
+        with StoreWriter(store, spec) as writer:
+            writer.delete()
+        spec = new_spec(manifest.corpus, upstream, request, "float32")
         return Extraction(manifest, upstream, store, spec, options, progress).run()
 
 
@@ -99,37 +105,36 @@ class Extraction:
 
     def run(self) -> Report:
         """Do what is missing, under the feature set's lock where there is anything to write."""
-        stored = self._stored()
-        found = self._survey(stored)
-        started, new, notes, seconds = time.monotonic(), [], [], 0.0
+        found = self._survey(self._stored())
+        started, done = time.monotonic(), list[Outcome]()
         if found.wanted:
             check_disk(self.store, self._announce(found))
             with StoreWriter(self.store, self.spec) as writer:
                 shards = self._pending(writer, found.wanted)
-                runner = self._runner()
-                for outcome in runner.run(shards, found.wanted, writer):
-                    new += outcome.sources
-                    notes += outcome.notes
-                    seconds += outcome.audio_seconds
-                    found.rejects.update({r.id: r for r in outcome.rejects})
+                done = list(self._runner().run(shards, found.wanted, writer))
+        found.rejects |= {reject.id: reject for one in done for reject in one.rejects}
         write_rejects(self.report, found.rejects.values())
-        hashes = [(s.id, s.audio_sha256) for s in [*found.present, *new]]
+        return self._report(found, done, time.monotonic() - started)
+
+    def _report(self, found: Survey, done: list[Outcome], seconds: float) -> Report:
+        new = [source for one in done for source in one.sources]
+        hashes = [(source.id, source.audio_sha256) for source in [*found.present, *new]]
         return Report(
             spec=self.spec,
             num_present=len(found.present),
             num_new=len(new),
-            rejects=tuple(found.rejects[k] for k in sorted(found.rejects)),
-            notes=tuple(notes),
-            duplicates=tuple(duplicates(hashes)),
+            rejects=tuple(found.rejects[key] for key in sorted(found.rejects)),
+            notes=tuple(note for one in done for note in one.notes),
+            duplicates=duplicates(hashes),
             reject_report=self.report,
-            audio_seconds=seconds,
-            seconds=time.monotonic() - started,
+            audio_seconds=sum(one.audio_seconds for one in done),
+            seconds=seconds,
         )
 
     def _stored(self) -> dict[str, Source]:
-        if find(self.store, self.spec) is None:
+        if not locate(self.store, name_of(self.spec)).metadata.exists():
             return {}
-        return {source.id: source for source in open_feature_set(self.store, self.spec).sources}
+        return open_feature_set(self.store, self.spec).sources
 
     def _survey(self, stored: dict[str, Source]) -> Survey:
         utterances = self.manifest.utterances
@@ -142,7 +147,9 @@ class Extraction:
         size = estimate(found.wanted.values(), self.spec, self.upstream.info.sample_rate)
         stored = f"{len(found.present)} already stored, " if found.present else ""
         rejected = f", {len(found.rejects)} rejected" if found.rejects else ""
-        self.progress.say(f"{self.manifest.corpus} · {self.spec.upstream}: {stored}{size}{rejected}")
+        self.progress.say(
+            f"{self.manifest.corpus} · {self.spec.upstream}: {stored}{size}{rejected}"
+        )
         return size
 
     def _runner(self) -> ShardRunner:
@@ -154,23 +161,27 @@ class Extraction:
 
     def _pending(self, writer: StoreWriter, wanted: dict[str, PlanItem]) -> list[Shard]:
         """Unfinished shards of earlier plans that still hold, then a plan for the rest."""
-        open_shards = [s for s in writer.shards if s.index not in writer.committed]
-        resumed = [shard for shard in open_shards if _still_wanted(shard, wanted)]
+        resumed = [shard for shard in writer.pending if _still_wanted(shard, wanted)]
         kept = {shard.index for shard in resumed}
-        writer.abandon([shard.index for shard in open_shards if shard.index not in kept])
+        writer.abandon([s.index for s in writer.pending if s.index not in kept])
         planned = {name for shard in resumed for name in shard.ids}
         rest = [item for name, item in wanted.items() if name not in planned]
-        if not rest:
-            return resumed
         added = plan_shards(
             rest,
-            rows=self.spec.rows,
-            capacity=self.spec.capacity,
-            first_index=writer.next_index,
-            first_frame=writer.next_frame,
+            rows=writer.spec.rows,
+            capacity=writer.spec.capacity,
+            first_index=len(writer.shards),
+            first_frame=max((end_frame(s, writer.spec) for s in writer.shards), default=0),
         )
-        writer.add_plan(added)
+        writer.add_plan(added, [self._source(name) for shard in added for name in shard.ids])
         return [*resumed, *added]
+
+    def _source(self, name: str) -> Source:
+        """Where a planned utterance's audio lies; its hash is known only once it is decoded."""
+        utterance = self.manifest.by_id[name]
+        stat = stat_of(utterance.path)
+        cut = (utterance.start, utterance.end)
+        return Source(name, str(utterance.path), stat.size, stat.mtime_ns, "", *cut)
 
 
 def _still_wanted(shard: Shard, wanted: dict[str, PlanItem]) -> bool:

@@ -23,7 +23,7 @@ def plan_shards(
     first_index: int = 0,
     first_frame: int = 0,
 ) -> tuple[Shard, ...]:
-    """Pack whole utterances, longest first, into shards of at most ``rows`` and ``capacity`` frames.
+    """Pack whole utterances, longest first: at most ``rows`` and ``capacity`` frames a shard.
 
     An utterance longer than ``capacity`` gets a shard of its own. Every shard starts at a multiple
     of ``capacity`` frames. The same items in any order give the same plan.

@@ -1,10 +1,114 @@
 """Mend a damaged store: extract again exactly the shards that hold damaged objects."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
-from ser_features.errors import StoreError
-from ser_features.extract.pipeline import Options, extract
-from ser_features.extract.progress import Progress
-from ser_features.manifest import Manifest
+from ser_features.errors import AudioError, SerfeatError, StoreError
+from ser_features.extract.progress import Progress, Silent
+from ser_features.extract.shards import CPU_BATCH, Decoded, ShardRunner
+from ser_features.extract.spec import feature_key
+from ser_features.extract.survey import plan_item
 from ser_features.records import FeatureSetSpec, Source, Utterance
+from ser_features.store.repair import DamagedShard, repair_metadata
+from ser_features.store.schema import name_of
+from ser_features.store.writer import StoreWriter
+from ser_features.upstreams.load import load_upstream
+from ser_features.upstreams.protocol import Upstream
+from ser_features.upstreams.request import parse_request
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What a repair did: files rewritten, shards extracted again, and sentences on the rest."""
+
+    rewritten: tuple[str, ...]
+    num_shards: int
+    failures: tuple[str, ...]
+
+
+def repair(
+    store: Path,
+    *,
+    device: str = "cpu",
+    requests: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Mended:
+    """Rewrite what the store can restore by itself, extract the rest again from the audio.
+
+    Upstreams load by the request that made them, or by one of ``requests`` of the same name
+    (``NAME=FOLDER`` where a folder has moved). A shard is only replaced by the very same content:
+    where the upstream or the audio is not the same, it stays as it is and is a failure.
+    """
+    progress = progress or Silent()
+    found = repair_metadata(store)
+    failures = [f"{damage.object}: {damage.detail}" for damage in found.lost]
+    moved = {parse_request(text).name: text for text in requests}
+    num_shards = 0
+    for name, group in groupby(found.shards, key=lambda shard: name_of(shard.spec)):
+        shards = list(group)
+        try:
+            upstream = _same_upstream(shards[0].spec, moved, device)
+        except SerfeatError as error:
+            failures.append(f"{name}: {error}")
+            continue
+        progress.start(f"repairing {name}", len(shards), "shards")
+        with StoreWriter(store, shards[0].spec) as writer:
+            for shard in shards:
+                problem = _mend(shard, upstream, writer)
+                failures += [f"{name}, shard {shard.shard.index}: {problem}"] if problem else []
+                num_shards += problem is None
+                progress.advance(1)
+    return Mended(found.rewritten, num_shards, tuple(failures))
+
+
+def _same_upstream(spec: FeatureSetSpec, moved: Mapping[str, str], device: str) -> Upstream:
+    request = moved.get(spec.upstream, str(spec.provenance.get("request", spec.upstream)))
+    identity = spec.provenance.get("identity", {})
+    precision = str(identity.get("precision", "float32"))
+    upstream = load_upstream(request, device=device, precision=precision)
+    if feature_key(upstream.info.identity) != spec.key:
+        raise StoreError(
+            f"{request!r} is not the upstream that made it (other weights or preprocessing); name "
+            f"the right one with --upstreams {spec.upstream}=FOLDER"
+        )
+    return upstream
+
+
+def _mend(damaged: DamagedShard, upstream: Upstream, writer: StoreWriter) -> str | None:
+    """Write one shard anew; the reason where that cannot give the same content."""
+    utterances = {s.id: _utterance(s) for s in damaged.sources}
+    runner = ShardRunner(
+        upstream, utterances, int(CPU_BATCH * upstream.info.sample_rate), 4, Silent()
+    )
+    with ThreadPoolExecutor(runner.workers) as pool:
+        found = list(pool.map(lambda source: _decode(source, runner), damaged.sources))
+    problems = [one for one in found if isinstance(one, str)]
+    if problems:
+        return problems[0]
+    kept = [one for one in found if isinstance(one, Decoded)]
+    outputs = runner.encode(kept, writer.spec)
+    writer.invalidate([damaged.shard.index])
+    writer.write(damaged.shard, outputs)
+    return None
+
+
+def _decode(source: Source, runner: ShardRunner) -> Decoded | str | None:
+    """The same audio again; a sentence where it is not the same, None where it never was usable."""
+    known = bool(source.audio_sha256)  # a lost commit record leaves only the plan, without hashes
+    try:
+        item = plan_item(runner.utterances[source.id], runner.upstream, float("inf"))
+    except AudioError as error:
+        return str(error) if known else None
+    decoded = runner.decode(item)
+    if not isinstance(decoded, Decoded):
+        return decoded.detail if known else None
+    if known and decoded.source.audio_sha256 != source.audio_sha256:
+        return f"{source.path} is not the audio that was extracted; run 'serfeat extract' again"
+    return decoded
+
+
+def _utterance(source: Source) -> Utterance:
+    return Utterance(source.id, Path(source.path), start=source.start, end=source.end)

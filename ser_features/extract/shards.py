@@ -15,11 +15,13 @@ from ser_features.extract.plan import PlanItem
 from ser_features.extract.progress import Progress
 from ser_features.extract.rejects import stat_of
 from ser_features.extract.survey import reject
-from ser_features.records import Note, Rejection, Shard, Source, Utterance
-from ser_features.store.schema import ShardOutputs, fits_float16
+from ser_features.records import FeatureSetSpec, Note, Rejection, Shard, Source, Utterance
+from ser_features.store.outputs import ShardOutputs, fits_float16
 from ser_features.store.writer import StoreWriter
 from ser_features.upstreams.protocol import Upstream
 
+# Padded seconds of audio per forward pass: a CPU gains nothing from large batches.
+CPU_BATCH, CUDA_BATCH = 30.0, 1200.0
 # Shards decoded ahead of the encoder: enough to hide the disk, little enough to bound memory.
 AHEAD = 2
 
@@ -68,7 +70,7 @@ class ShardRunner:
             behind: Future[None] | None = None
             for shard, decoded in self._decoded(shards, items):
                 kept = [one for one in decoded if isinstance(one, Decoded)]
-                outputs = self._encode(kept, writer)
+                outputs = self.encode(kept, writer.spec)
                 if behind is not None:
                     behind.result()
                 behind = writing.submit(writer.write, shard, outputs)
@@ -85,7 +87,7 @@ class ShardRunner:
         with ThreadPoolExecutor(self.workers) as pool:
             try:
                 for shard in shards:
-                    tasks = [pool.submit(self._decode, items[name]) for name in shard.ids]
+                    tasks = [pool.submit(self.decode, items[name]) for name in shard.ids]
                     queue.append((shard, tasks))
                     if len(queue) > AHEAD:
                         yield _wait(queue.popleft())
@@ -94,7 +96,8 @@ class ShardRunner:
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _decode(self, item: PlanItem) -> Decoded | Rejection:
+    def decode(self, item: PlanItem) -> Decoded | Rejection:
+        """One utterance's waveform, exactly as long as planned, or why there is none."""
         utterance = self.utterances[item.id]
         stat = stat_of(utterance.path)
         try:
@@ -112,17 +115,15 @@ class ShardRunner:
         source = Source(utterance.id, path, stat.size, stat.mtime_ns, wave.sha256, *cut)
         return Decoded(source, wave.samples, tuple(wave.notes))
 
-    def _encode(self, kept: Sequence[Decoded], writer: StoreWriter) -> ShardOutputs:
-        spec = writer.spec
+    def encode(self, kept: Sequence[Decoded], spec: FeatureSetSpec) -> ShardOutputs:
+        """What the store keeps of decoded utterances; Float16OverflowError where it cannot."""
         with_frames = spec.frames != "none"
-        sources = tuple(one.source for one in kept)
         if not kept:
-            return ShardOutputs.empty(spec)
+            return _nothing(spec)
         waves = [one.samples for one in kept]
         encoded = encode_shard(self.upstream, waves, self.budget, with_frames)
         return ShardOutputs(
-            sources=sources,
-            num_frames=encoded.num_frames,
+            sources=tuple(one.source for one in kept),
             mean=encoded.pooled.mean,
             std=encoded.pooled.std,
             mean_layernorm=encoded.pooled.mean_layernorm,
@@ -135,6 +136,13 @@ def _wait(
 ) -> tuple[Shard, list[Decoded | Rejection]]:
     shard, tasks = entry
     return shard, [task.result() for task in tasks]
+
+
+def _nothing(spec: FeatureSetSpec) -> ShardOutputs:
+    """Outputs of a shard whose utterances were all rejected."""
+    none = np.zeros((0, spec.num_layers, spec.dim), np.float32)
+    frames = None if spec.frames == "none" else none.astype(spec.frames)
+    return ShardOutputs((), none, none, none, frames)
 
 
 def _stored_frames(encoded: Encoded, dtype: str, name: str) -> NDArray[np.generic] | None:

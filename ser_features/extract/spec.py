@@ -10,7 +10,8 @@ from ser_features import __version__
 from ser_features.extract.estimate import object_frames
 from ser_features.fingerprint import fingerprint
 from ser_features.records import FeatureSetSpec
-from ser_features.store.reader import find
+from ser_features.store.catalog import find
+from ser_features.store.schema import safe_part
 from ser_features.upstreams.protocol import Upstream
 
 KEY_SCHEMA = 1
@@ -22,27 +23,28 @@ FRAMES_ROWS = 32
 
 
 def feature_spec(
-    corpus: str, upstream: Upstream, store: Path, frames: bool, dtype: str = "float16"
+    corpus: str, upstream: Upstream, request: str, store: Path, frames: bool
 ) -> FeatureSetSpec:
     """The feature set to extract into: one that the store has, or a new one.
 
     A pooled request is served by a set that has frames too; a set that fell back to float32
-    stays float32.
+    stays float32. ``request`` is the text that loads the upstream again.
     """
-    kinds = ["float16", "float32"] if frames else ["none", "float16", "float32"]
-    for kind in kinds:
-        found = find(store, _spec(corpus, upstream, kind))
-        if found is not None:
-            return found.spec
-    return _spec(corpus, upstream, dtype if frames else "none")
+    key = feature_key(upstream.info.identity)
+    found = find(store, corpus, upstream.info.name, CLEAN, key, frames=frames)
+    if found is not None and found.spec is not None:
+        return found.spec
+    return new_spec(corpus, upstream, request, "float16" if frames else "none")
 
 
 def rejects_report(store: Path, spec: FeatureSetSpec) -> Path:
     """Where the report of a feature set's rejected utterances lies."""
-    return store / "rejects" / spec.corpus / f"{spec.upstream}--{spec.augmentation}-{spec.key[:12]}.csv"
+    name = f"{safe_part(spec.upstream)}--{safe_part(spec.augmentation)}-{spec.key[:12]}.csv"
+    return store / "rejects" / safe_part(spec.corpus) / name
 
 
-def _spec(corpus: str, upstream: Upstream, frames: str) -> FeatureSetSpec:
+def new_spec(corpus: str, upstream: Upstream, request: str, frames: str) -> FeatureSetSpec:
+    """A feature set that is not in the store yet; ``frames`` is none, float16 or float32."""
     info = upstream.info
     pooled = frames == "none"
     return FeatureSetSpec(
@@ -55,7 +57,7 @@ def _spec(corpus: str, upstream: Upstream, frames: str) -> FeatureSetSpec:
         frames=frames,
         rows=POOLED_ROWS if pooled else FRAMES_ROWS,
         capacity=POOLED_CAPACITY if pooled else object_frames(info.num_layers, info.dim, frames),
-        provenance=_provenance(upstream),
+        provenance=_provenance(upstream, request),
     )
 
 
@@ -65,10 +67,11 @@ def feature_key(identity: Any) -> str:
     return fingerprint({"schema": KEY_SCHEMA, "upstream": dict(identity), "audio": audio})
 
 
-def _provenance(upstream: Upstream) -> dict[str, Any]:
+def _provenance(upstream: Upstream, request: str) -> dict[str, Any]:
     info = upstream.info
     packages = ("torch", "transformers", "zarr", "numpy", "soxr", "soundfile")
     return {
+        "request": request,
         "upstream": dict(info.provenance),
         "identity": dict(info.identity),
         "audio": AUDIO,

@@ -65,7 +65,7 @@ def _look(
     try:
         if source is not None and _unchanged(utterance, source, upstream.info.sample_rate):
             return source
-        return _plan_item(utterance, upstream, max_seconds)
+        return plan_item(utterance, upstream, max_seconds)
     except AudioError as error:
         return reject(utterance, error)
 
@@ -78,9 +78,16 @@ def _unchanged(utterance: Utterance, source: Source, rate: int) -> bool:
     return load(utterance, rate).sha256 == source.audio_sha256
 
 
-def _plan_item(utterance: Utterance, upstream: Upstream, max_seconds: float | None) -> PlanItem:
+def plan_item(utterance: Utterance, upstream: Upstream, max_seconds: float | None) -> PlanItem:
+    """An utterance's length in samples and frames, from its header. Raises AudioError."""
     info = upstream.info
     num_samples = num_samples_at(probe(utterance), info.sample_rate)
     limit = max_seconds if max_seconds is not None else info.max_seconds
-    check_length(utterance, num_samples, info.sample_rate, info.receptive_field, limit)
+    check_length(
+        num_samples,
+        info.receptive_field,
+        limit,
+        sample_rate=info.sample_rate,
+        path=utterance.path,
+    )
     return PlanItem(utterance.id, num_samples, upstream.num_frames(num_samples))

@@ -1,0 +1,128 @@
+"""``serfeat bench``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from ser_features_cli import options as o
+from ser_features_cli.console import bars, err
+from ser_features_cli.leaderboard import show
+
+if TYPE_CHECKING:
+    from ser_features.bench import BenchOptions
+    from ser_features.manifest import Manifest
+
+ProtocolOption = Annotated[
+    str, typer.Option("--protocol", help="How folds are made; 'serfeat protocols' lists them.")
+]
+HeadsOption = Annotated[
+    list[str] | None,
+    typer.Option("--heads", help="Heads, by commas or repeated; 'serfeat heads' lists them."),
+]
+ResultsOption = Annotated[Path, typer.Option("--results", help="The folder of run records.")]
+SeedsOption = Annotated[int, typer.Option("--seeds", min=1, help="Training seeds 0 … N-1.")]
+RecipeOption = Annotated[
+    str,
+    typer.Option("--recipe", help="quick, or superb: s3prl's whole recipe (30 000 updates)."),
+]
+StepsOption = Annotated[
+    int | None, typer.Option("--steps", min=1, help="Updates, instead of the recipe's.")
+]
+LrOption = Annotated[
+    str | None,
+    typer.Option(
+        "--lr", help="Learning rates by commas, chosen on dev; auto is SUPERB's grid 1e-1 … 1e-7."
+    ),
+]
+NormalizeOption = Annotated[
+    bool, typer.Option("--normalize", help="Layer-norm every frame first, as s3prl can.")
+]
+FoldSeedOption = Annotated[
+    int, typer.Option("--fold-seed", help="Draws what a protocol leaves to chance.")
+]
+FormatOption = Annotated[
+    str, typer.Option("--format", help="table, markdown, csv, json, latex or html.")
+]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Also write the leaderboard to this file.")
+]
+
+
+def bench(
+    upstreams: o.UpstreamsOption,
+    corpus: o.CorpusOption = None,
+    manifest: o.ManifestOption = None,
+    root: o.RootOption = None,
+    emobox: o.EmoboxOption = None,
+    allow_partial: o.PartialOption = False,
+    labels: o.LabelsOption = None,
+    protocol: ProtocolOption = "loso",
+    heads: HeadsOption = None,
+    recipe: RecipeOption = "quick",
+    steps: StepsOption = None,
+    lr: LrOption = None,
+    normalize: NormalizeOption = False,
+    seeds: SeedsOption = 1,
+    fold_seed: FoldSeedOption = 0,
+    store: o.StoreOption = Path("features"),
+    results: ResultsOption = Path("results"),
+    device: o.DeviceOption = "cpu",
+    precision: o.PrecisionOption = "float32",
+    frames: o.FramesOption = False,
+    batch_seconds: o.BatchOption = None,
+    workers: o.WorkersOption = 4,
+    max_seconds: o.MaxSecondsOption = None,
+    allow_rejects: o.RejectsOption = False,
+    format: FormatOption = "table",
+    output: OutputOption = None,
+    quiet: o.QuietOption = False,
+) -> None:
+    """Compare upstreams: extract what is missing, train on the cache, print the leaderboard.
+
+    Everything is resumed: what is stored or on record is not done again.
+
+    Example: serfeat bench --corpus emodb=/data/emodb --labels angry,happy,neutral,sad
+    --upstreams fbank,hubert-base,hubert-base@random:0 --store features --results results
+    """
+    from ser_features.bench import BenchOptions
+    from ser_features.extract.pipeline import Options
+    from ser_features.train.run import Training, parse_lrs
+
+    settings = BenchOptions(
+        protocol=protocol,
+        heads=tuple(o.split_commas(heads)) or ("superb",),
+        labels=tuple(labels.split(",")) if labels else None,
+        seeds=seeds,
+        fold_seed=fold_seed,
+        allow_rejects=allow_rejects,
+        training=Training(recipe, steps, parse_lrs(lr), normalize, device),
+        extraction=Options(frames, device, precision, batch_seconds, workers, max_seconds),
+    )
+    manifests = o.read_manifests(
+        corpus, manifest, root=root, emobox=emobox, allow_partial=allow_partial
+    )
+    run_bench(manifests, o.split_commas(upstreams), store, results, settings, quiet)
+    show([results], format, output)
+    if output is not None and not quiet:
+        show([results])
+
+
+def run_bench(
+    manifests: "list[Manifest]",
+    requests: list[str],
+    store: Path,
+    results: Path,
+    settings: "BenchOptions",
+    quiet: bool,
+) -> None:
+    """Bench every corpus, with progress bars; notes of a corpus are printed first."""
+    from ser_features.bench import bench as run
+
+    for one in manifests:
+        with bars(quiet) as progress:
+            records = run(one, requests, store, results, settings, progress)
+        notes = dict.fromkeys(note for record in records for note in record.notes)
+        for note in [] if quiet else notes:
+            err.print(f"note: {escape(note)}", highlight=False, soft_wrap=True)

@@ -1,0 +1,38 @@
+"""``serfeat demo``: the main job on a corpus made on the spot."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ser_features_cli.bench import run_bench
+from ser_features_cli.console import err
+from ser_features_cli.leaderboard import show
+
+UPSTREAMS = ["fbank", "hubert-base@random:0", "whisper-tiny@random:0"]
+SEEDS = 2
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where everything is written.")] = Path("demo"),
+) -> None:
+    """Make a synthetic emotional corpus, extract, train, and print a leaderboard.
+
+    espeak-ng speaks 4 emotions by fixed prosody rules; the upstreams are SUPERB's fbank and two
+    untrained encoders, so nothing is downloaded. Scores say nothing about real speech.
+
+    Example: serfeat demo demo
+    """
+    from ser_features.bench import BenchOptions
+    from ser_features.corpora.demo import make_demo
+
+    manifest = make_demo(folder / "corpus")
+    err.print(f"demo corpus: {len(manifest)} utterances in {folder / 'corpus'}")
+    settings = BenchOptions(
+        protocol="loso", labels=("angry", "happy", "neutral", "sad"), seeds=SEEDS
+    )
+    results = folder / "results"
+    run_bench([manifest], UPSTREAMS, folder / "features", results, settings, quiet=False)
+    for name, kind in (("leaderboard.md", "markdown"), ("leaderboard.html", "html")):
+        show([results], kind, folder / name)
+    show([results])

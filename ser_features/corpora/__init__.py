@@ -1,0 +1,1 @@
+"""Corpora: one reader a file, and one table of them."""

@@ -1,0 +1,1 @@
+"""Frozen encoders: the catalogue (data only), loading, exact batched encoding."""

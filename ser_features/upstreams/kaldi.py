@@ -1,0 +1,90 @@
+"""Kaldi's filter banks and cepstra in torch, in float32, without dither.
+
+The same numbers as ``torchaudio.compliance.kaldi`` with its defaults (Kaldi's feature-fbank and
+feature-mfcc): frames within the signal only, mean removed, pre-emphasis 0.97, Povey window.
+"""
+
+import math
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SAMPLE_RATE = 16_000
+LENGTH, HOP = 400, 160  # 25 ms and 10 ms
+_LOW_HZ, _HIGH_HZ = 20.0, 8000.0
+_PREEMPHASIS, _LIFTER = 0.97, 22.0
+
+
+def num_frames(num_samples: int) -> int:
+    """Whole frames within the signal (Kaldi's ``snip_edges``)."""
+    return 0 if num_samples < LENGTH else (num_samples - LENGTH) // HOP + 1
+
+
+def log_mel(wave: Tensor, num_mels: int, fft_size: int = 512) -> Tensor:
+    """Log mel energies [T, mel] of a waveform [N] in -1 … 1."""
+    frames = wave.unfold(0, LENGTH, HOP)  # [T, 400]
+    frames = frames - frames.mean(dim=1, keepdim=True)
+    previous = F.pad(frames[:, None], (1, 0), mode="replicate")[:, 0, :-1]
+    frames = (frames - _PREEMPHASIS * previous) * _window().to(wave)
+    power = torch.fft.rfft(frames, n=fft_size).abs().square()  # [T, F]
+    energies = power @ mel_filters(num_mels, fft_size).to(wave).T
+    log: Tensor = energies.clamp(min=torch.finfo(torch.float32).eps).log()
+    return log
+
+
+def mfcc(wave: Tensor, num_ceps: int, num_mels: int) -> Tensor:
+    """Liftered cepstra [T, ceps] of a waveform [N]; the first is the DCT's, not the energy."""
+    return log_mel(wave, num_mels) @ _dct(num_ceps, num_mels).to(wave).T
+
+
+def deltas(x: Tensor) -> Tensor:
+    """Slope of [T, D] over five frames, edges repeated (torchaudio's ComputeDeltas)."""
+    padded = F.pad(x.T[None], (2, 2), mode="replicate")[0]  # [D, T + 4]
+    slope = (padded[:, 3:-1] - padded[:, 1:-3]) + 2 * (padded[:, 4:] - padded[:, :-4])
+    return (slope / 10).T
+
+
+def normalized(x: Tensor) -> Tensor:
+    """Zero mean and unit variance over the frames of [T, D] (s3prl's CMVN, eps 1e-10).
+
+    In float64, so that a constant dimension becomes 0 and not amplified rounding; one frame gives
+    0, where s3prl gives NaN.
+    """
+    wide = x.double()
+    spread = wide.std(dim=0, correction=1) if len(x) > 1 else torch.zeros_like(wide[0])
+    return ((wide - wide.mean(dim=0)) / (spread + 1e-10)).to(x.dtype)
+
+
+@lru_cache(maxsize=8)
+def mel_filters(num_mels: int, fft_size: int) -> Tensor:
+    """Triangles in the mel domain, [mel, fft_size / 2 + 1]; the Nyquist bin has no weight."""
+    low, high = _mel(torch.tensor([_LOW_HZ, _HIGH_HZ], dtype=torch.float64))
+    edges = torch.linspace(float(low), float(high), num_mels + 2, dtype=torch.float64)
+    left, centre, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    bins = _mel(torch.arange(fft_size // 2, dtype=torch.float64) * SAMPLE_RATE / fft_size)
+    rise, fall = (bins - left) / (centre - left), (right - bins) / (right - centre)
+    filters = torch.minimum(rise, fall).clamp(min=0)  # [mel, F - 1]
+    return F.pad(filters, (0, 1)).float()
+
+
+@lru_cache(maxsize=1)
+def _window() -> Tensor:
+    hann = torch.hann_window(LENGTH, periodic=False, dtype=torch.float64)
+    return hann.pow(0.85).float()
+
+
+@lru_cache(maxsize=4)
+def _dct(num_ceps: int, num_mels: int) -> Tensor:
+    """Orthonormal DCT-II with the cepstral lifter, [ceps, mel]."""
+    i = torch.arange(num_ceps, dtype=torch.float64)[:, None]
+    k = torch.arange(num_mels, dtype=torch.float64)
+    basis = torch.cos(math.pi / num_mels * (k + 0.5) * i) * math.sqrt(2 / num_mels)
+    basis[0] = math.sqrt(1 / num_mels)
+    lifter = 1 + 0.5 * _LIFTER * torch.sin(math.pi * i / _LIFTER)
+    return (basis * lifter).float()
+
+
+def _mel(hertz: Tensor) -> Tensor:
+    return 1127.0 * torch.log1p(hertz / 700.0)

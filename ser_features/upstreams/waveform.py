@@ -1,0 +1,94 @@
+"""wav2vec2-like encoders (wav2vec 2.0, HuBERT, WavLM, data2vec, UniSpeech-SAT, MMS, XLS-R)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ser_features.errors import UpstreamError
+from ser_features.records import UpstreamInfo
+from ser_features.upstreams.exact import Batch, repair
+from ser_features.upstreams.protocol import LayerOutputs
+from ser_features.upstreams.taps import LayerTap, full_float32
+from ser_features.upstreams.waves import Waves, check_waves, normalize_, pad_waves
+
+
+def conv_frames(config: Any, num_samples: int) -> int:
+    """Frames that the convolutions emit: (n - 400) // 320 + 1 for the published stacks."""
+    frames = num_samples
+    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+        frames = (frames - kernel) // stride + 1
+        if frames < 1:
+            return 0
+    return frames
+
+
+def conv_field(config: Any) -> tuple[int, int]:
+    """Receptive field and hop of the convolutions in samples: 400 and 320 as published."""
+    field, hop = 1, 1
+    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+        field += (kernel - 1) * hop
+        hop *= stride
+    return field, hop
+
+
+class WaveformUpstream:
+    """A frozen wav2vec2-like encoder whose features do not depend on the batch.
+
+    Layer 0 is the input of the first transformer layer (after the positional convolution), the
+    last layer the encoder's output, after its final layer norm where it has one.
+    """
+
+    def __init__(self, model: Any, info: UpstreamInfo, *, do_normalize: bool) -> None:
+        self.info = info
+        self._model = model
+        self._do_normalize = do_normalize
+        self._batch = Batch()
+        weight = next(model.parameters())
+        self._device, self._dtype = weight.device, weight.dtype
+        repair(model, self._batch)
+        self._tap = LayerTap(model.encoder.layers)
+        _refuse_broken_conv(model)
+
+    def num_frames(self, num_samples: int) -> int:
+        """Exact frames of a waveform of ``num_samples``; 0 where it is too short for one."""
+        return conv_frames(self._model.config, num_samples)
+
+    @torch.no_grad()
+    @full_float32()
+    def encode(self, waves: Waves) -> LayerOutputs:
+        """Every layer of a ragged batch; see Upstream.encode."""
+        samples = check_waves(waves, self.info)
+        frames = tuple(self.num_frames(n) for n in samples)
+        x = pad_waves(waves, self._device)  # [B, N]
+        if self._do_normalize:
+            normalize_(x, samples)
+        self._batch.set(samples, frames, self._device)
+        hidden = self._project(x.to(self._dtype))  # [B, T, D]
+        with self._tap.room(hidden, hidden.shape[1]) as layers:  # [L, B, T, D]
+            out = self._model.encoder(hidden, attention_mask=self._batch.mask)
+            layers[-1] = out.last_hidden_state
+        return LayerOutputs(layers, frames)
+
+    def _project(self, x: Tensor) -> Tensor:
+        """Waveforms [B, N] to the encoder's input [B, T, D]."""
+        features = self._model.feature_extractor(x).transpose(1, 2)  # [B, T, C]
+        projected = self._model.feature_projection(features)
+        hidden: Tensor = projected[0] if isinstance(projected, tuple) else projected
+        return hidden
+
+
+def _refuse_broken_conv(model: Any) -> None:
+    """Refuse toy models that torch's bfloat16 convolution on CPUs computes wrongly (torch 2.13)."""
+    for conv in model.encoder.pos_conv_embed.modules():
+        if (
+            isinstance(conv, nn.Conv1d)
+            and conv.weight.device.type == "cpu"
+            and conv.weight.dtype == torch.bfloat16
+            and conv.in_channels // conv.groups < 16
+            and conv.kernel_size[0] % 2 == 0
+        ):
+            raise UpstreamError(
+                "bfloat16 on a CPU gives wrong features for a positional convolution with under "
+                "16 channels a group; use precision float32"
+            )

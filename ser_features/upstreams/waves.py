@@ -1,0 +1,46 @@
+"""Waveforms to one padded tensor."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ser_features.errors import UpstreamError
+from ser_features.records import UpstreamInfo
+
+Waves = Sequence[NDArray[np.float32]]
+
+
+def check_waves(waves: Waves, info: UpstreamInfo) -> tuple[int, ...]:
+    """The number of samples of each; UpstreamError where one cannot give a frame."""
+    if not waves:
+        raise UpstreamError(f"{info.name} was given no waveform; expected at least one")
+    for wave in waves:
+        if wave.ndim != 1 or len(wave) < info.receptive_field:
+            raise UpstreamError(
+                f"{info.name} was given a waveform of shape {wave.shape}; "
+                f"expected mono with at least {info.receptive_field} samples"
+            )
+    return tuple(len(wave) for wave in waves)
+
+
+def pad_waves(waves: Waves, device: torch.device, length: int | None = None) -> Tensor:
+    """Zero-padded float32 [B, N] on the device; N is ``length`` or that of the longest."""
+    samples = max(len(wave) for wave in waves) if length is None else length
+    padded = np.zeros((len(waves), samples), np.float32)
+    for row, wave in zip(padded, waves, strict=True):
+        row[: len(wave)] = wave
+    return torch.from_numpy(padded).to(device)
+
+
+def normalize_(x: Tensor, samples: Sequence[int]) -> Tensor:
+    """Zero mean and unit variance of each waveform of [B, N] in place; padding stays zero.
+
+    As transformers' Wav2Vec2FeatureExtractor with ``do_normalize``.
+    """
+    for row, end in zip(x, samples, strict=True):
+        var, mean = torch.var_mean(row[:end], dim=0, correction=0)
+        row[:end].sub_(mean).mul_(torch.rsqrt(var + 1e-7))
+    return x

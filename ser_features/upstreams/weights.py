@@ -1,0 +1,133 @@
+"""Encoders with trained or untrained weights; a checkpoint that does not fit is an error."""
+
+import hashlib
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ser_features.errors import UpstreamError
+from ser_features.records import Json
+from ser_features.upstreams.families import FAMILIES, Family
+
+# SpecAugment and the adapter after the encoder exist for training and other tasks only.
+_UNUSED = {"mask_time_prob": 0.0, "mask_feature_prob": 0.0, "add_adapter": False}
+_OLD_WEIGHT_NORM = {
+    ".weight_g": ".parametrizations.weight.original0",
+    ".weight_v": ".parametrizations.weight.original1",
+}
+
+
+def family_of(config: Mapping[str, Json], where: str) -> Family:
+    """The family of a ``config.json``; UpstreamError that lists them all where it has none."""
+    model_type = config.get("model_type")
+    if model_type not in FAMILIES:
+        known = ", ".join(sorted(FAMILIES))
+        raise UpstreamError(f"{where} is of the model type {model_type!r}; supported: {known}")
+    return FAMILIES[str(model_type)]
+
+
+def build_config(family: Family, config: Mapping[str, Json], where: str) -> Any:
+    """The transformers configuration object; UpstreamError where its values are not valid."""
+    values = {key: value for key, value in config.items() if not key.startswith("_")}
+    values.pop("model_type", None)
+    values.update({key: off for key, off in _UNUSED.items() if not family.is_whisper})
+    try:
+        return getattr(transformers, family.config_class)(**values)
+    except Exception as error:  # transformers raises its own kinds, by version
+        raise UpstreamError(f"{where} is not a valid {family.model_type}: {error}") from error
+
+
+def random_model(family: Family, config: Any, seed: int) -> Any:
+    """An untrained encoder: the same weights for the same seed; the global state stays as is."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return _build(family, config)
+
+
+def trained_model(family: Family, config: Any, files: Sequence[Path]) -> Any:
+    """An encoder with every weight from the files (float32); keys of other parts are ignored.
+
+    Raises UpstreamError naming the keys that are missing or of another shape, and the file that is
+    not tensors only.
+    """
+    state = _read_state(files)
+    with torch.device("meta"):
+        model = _build(family, config)
+    expected: dict[str, Tensor] = model.state_dict()
+    prefix = max(family.prefixes, key=lambda p: sum(p + key in state for key in expected))
+    found = {key: state[prefix + key] for key in expected if prefix + key in state}
+    _check(expected, found, files[0].parent)
+    floats = {key: w.float() if w.is_floating_point() else w for key, w in found.items()}
+    model.load_state_dict(floats, assign=True)
+    return model
+
+
+def weights_sha256(model: Any) -> str:
+    """Sha256 hex over names, shapes and bytes of all weights."""
+    digest = hashlib.sha256()
+    for key, weight in sorted(model.state_dict().items()):
+        digest.update(f"{key}{tuple(weight.shape)}{weight.dtype}".encode())
+        digest.update(weight.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _build(family: Family, config: Any) -> Any:
+    module = importlib.import_module(f"transformers.{family.module}")
+    try:
+        return getattr(module, family.model_class)(config)
+    except Exception as error:
+        raise UpstreamError(f"config.json cannot be a {family.model_type}: {error}") from error
+
+
+def _read_state(files: Sequence[Path]) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = {}
+    for path in files:
+        for key, weight in _read_tensors(path).items():
+            for old, new in _OLD_WEIGHT_NORM.items():
+                key = key.removesuffix(old) + new if key.endswith(old) else key  # noqa: PLW2901
+            state[key] = weight
+    return state
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors only: safetensors, or a pickle that torch's restricted unpickler accepts."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged files fail in many ways
+        reason = str(error).strip().partition("\n")[0]
+        raise UpstreamError(
+            f"refused to load {path}: it is damaged or holds more than tensors ({reason}); "
+            "get the checkpoint again, as safetensors if there is a choice"
+        ) from error
+    if not isinstance(state, dict):
+        raise UpstreamError(f"{path} holds {type(state).__name__}; expected names and tensors")
+    return {key: value for key, value in state.items() if isinstance(value, Tensor)}
+
+
+def _check(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], folder: Path) -> None:
+    missing = [key for key in expected if key not in found]
+    if missing:
+        raise UpstreamError(
+            f"{folder} lacks {len(missing)} of {len(expected)} encoder weights: "
+            f"{_some(missing)}; expected a whole checkpoint that fits its config.json"
+        )
+    wrong = [
+        f"{key} {tuple(found[key].shape)} for {tuple(weight.shape)}"
+        for key, weight in expected.items()
+        if found[key].shape != weight.shape
+    ]
+    if wrong:
+        raise UpstreamError(f"{folder} has weights that do not fit config.json: {_some(wrong)}")
+
+
+def _some(names: Sequence[str], limit: int = 5) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

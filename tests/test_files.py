@@ -1,0 +1,46 @@
+"""Files are whole or not there, and every byte of a sealed file is covered."""
+
+import pytest
+
+from ser_features.errors import DamageError, StoreError
+from ser_features.files import read_sealed, write_atomic, write_sealed
+
+BODY = {"b": [1, 2.5, None, "ü\n"], "a": {"x": True}}
+
+
+def test_a_sealed_file_gives_back_its_body(tmp_path):
+    write_sealed(tmp_path / "deep" / "x.json", BODY)
+    assert read_sealed(tmp_path / "deep" / "x.json") == BODY
+
+
+def test_every_flipped_bit_of_a_sealed_file_is_found(tmp_path):
+    path = tmp_path / "x.json"
+    write_sealed(path, BODY)
+    whole = path.read_bytes()
+    for position in range(len(whole) * 8):
+        flipped = bytearray(whole)
+        flipped[position // 8] ^= 1 << position % 8
+        path.write_bytes(flipped)
+        with pytest.raises(DamageError, match="checksum does not hold"):
+            read_sealed(path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"body": 1}', "[" * 100_000])
+def test_what_is_not_sealed_is_damage(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(DamageError):
+        read_sealed(tmp_path / "x.json")
+
+
+def test_a_failed_write_leaves_the_old_content_and_no_litter(tmp_path, monkeypatch):
+    path = tmp_path / "x.json"
+    write_atomic(path, "old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(StoreError, match=r"cannot write .*x\.json: No space left on device"):
+        write_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]

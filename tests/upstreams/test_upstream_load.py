@@ -1,0 +1,329 @@
+"""Checkpoints: what is trusted, what is missing, what is recorded."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ser_features.errors import UpstreamError
+from ser_features.fingerprint import canonical_json, file_sha256
+from ser_features.upstreams import source
+from ser_features.upstreams.load import load_upstream
+
+
+@pytest.fixture
+def folder(checkpoint, tmp_path):
+    """A tiny HuBERT that a test may damage."""
+    for path in checkpoint("hubert").folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+@pytest.fixture
+def features(noise):
+    return lambda request: load_upstream(str(request)).encode(noise(2000)).hidden
+
+
+def edit(folder, change):
+    path = folder / "model.safetensors"
+    state = change(load_file(path))
+    path.unlink()
+    save_file({key: weight.contiguous() for key, weight in state.items()}, path)
+
+
+def edit_json(path, **values):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+@pytest.mark.parametrize("prefix", ["hubert.", ""])
+@pytest.mark.parametrize("old", [True, False])
+def test_keys_of_other_model_classes_load(folder, features, prefix, old):
+    want = features(folder)
+    new_names = ("parametrizations.weight.original0", "parametrizations.weight.original1")
+
+    def rename(state):
+        out = {"lm_head.weight": torch.zeros(3, 3), "project_q.bias": torch.zeros(2)}
+        for key, weight in state.items():
+            name = key
+            for new, short in zip(new_names, ("weight_g", "weight_v"), strict=True):
+                name = name.replace(new, short) if old else name
+            out[prefix + name] = weight
+        assert not old or any(key.endswith("weight_g") for key in out)
+        return out
+
+    edit(folder, rename)
+    assert torch.equal(features(folder), want)
+
+
+@pytest.mark.parametrize("prefix", ["model.encoder.", "encoder.", ""])
+def test_whisper_prefixes_load(checkpoint, tmp_path, noise, prefix):
+    origin = checkpoint("whisper").folder
+    for path in origin.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    edit(tmp_path, lambda state: {prefix + key: weight for key, weight in state.items()})
+    got, want = (load_upstream(str(x)).encode(noise(2000)).hidden for x in (tmp_path, origin))
+    assert torch.equal(got, want)
+
+
+def test_missing_weights_are_named(folder):
+    gone = "encoder.layers.1.attention.q_proj.weight"
+    edit(folder, lambda state: {k: w for k, w in state.items() if k != gone})
+    with pytest.raises(UpstreamError, match=rf"lacks 1 of \d+ encoder weights: {gone};"):
+        load_upstream(str(folder))
+
+
+def test_a_checkpoint_of_something_else_is_an_error(folder):
+    edit(folder, lambda state: {f"other.{k}": w for k, w in state.items()})
+    with pytest.raises(UpstreamError, match=r"lacks (\d+) of \1 encoder weights: .* and \d+ more"):
+        load_upstream(str(folder))
+
+
+def test_weights_of_another_shape_are_named(folder):
+    edit_json(folder / "config.json", intermediate_size=40)
+    with pytest.raises(UpstreamError, match=r"intermediate_dense.weight \(48, 32\) for \(40, 32\)"):
+        load_upstream(str(folder))
+
+
+def test_pytorch_bin_loads(folder, features):
+    want = features(folder)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    assert torch.equal(features(folder), want)
+
+
+class Poison:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.parametrize("plain_pickle", [True, False])
+def test_a_poisoned_checkpoint_is_refused_and_does_not_run(folder, plain_pickle):
+    (folder / "model.safetensors").unlink()
+    bad, mark = folder / "pytorch_model.bin", folder / "ran"
+    body = {"encoder.layer_norm.weight": Poison(mark)}
+    bad.write_bytes(pickle.dumps(body, protocol=2)) if plain_pickle else torch.save(body, bad)
+    with pytest.raises(UpstreamError, match=r"refused to load .*pytorch_model\.bin"):
+        load_upstream(str(folder))
+    assert not mark.exists()
+
+
+def test_damaged_safetensors_is_an_error(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UpstreamError, match=r"refused to load .*model\.safetensors"):
+        load_upstream(str(folder))
+
+
+@pytest.mark.parametrize("pickled", [True, False])
+def test_sharded_checkpoints_load(folder, features, pickled):
+    want = features(folder)
+    path = folder / "model.safetensors"
+    state = load_file(path)
+    path.unlink()
+    stem, suffix = ("pytorch_model", ".bin") if pickled else ("model", ".safetensors")
+    names = [f"{stem}-0000{i}-of-00002{suffix}" for i in (1, 2)]
+    keys = sorted(state)
+    halves = (keys[: len(keys) // 2], keys[len(keys) // 2 :])
+    weight_map = {}
+    for name, half in zip(names, halves, strict=True):
+        part = {key: state[key] for key in half}
+        torch.save(part, folder / name) if pickled else save_file(part, folder / name)
+        weight_map |= dict.fromkeys(half, name)
+    index = folder / f"{stem}{suffix}.index.json"
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    assert torch.equal(features(folder), want)
+    hashes = load_upstream(str(folder)).info.identity["weights"]["files"]
+    assert hashes == sorted(file_sha256(folder / name) for name in names)
+    (folder / names[1]).unlink()
+    with pytest.raises(UpstreamError, match=names[1]):
+        load_upstream(str(folder))
+
+
+def test_an_index_cannot_point_outside(folder):
+    (folder / "model.safetensors").unlink()
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "../../etc/x.safetensors"}}))
+    with pytest.raises(UpstreamError, match=r"expected \.safetensors files beside it"):
+        load_upstream(str(folder))
+
+
+def test_remote_code_is_refused(folder):
+    edit_json(folder / "config.json", auto_map={"AutoModel": "evil.Model"})
+    (folder / "evil.py").write_text(f"open({str(folder / 'ran')!r}, 'w')")
+    with pytest.raises(UpstreamError, match="asks for code of its own"):
+        load_upstream(str(folder))
+    assert not (folder / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("not json", "expected a JSON object"),
+        ("[]", "holds list; expected a JSON object"),
+        ('{"model_type": "bert"}', "model type 'bert'; supported: data2vec-audio, hubert, unisp"),
+        ("{}", "model type None; supported"),
+        ('{"model_type": "hubert", "hidden_size": "wide"}', "not a valid hubert"),
+        ('{"model_type": "hubert", "num_attention_heads": 7}', "cannot be a hubert"),
+    ],
+)
+def test_bad_configs_are_clear_errors(folder, text, message):
+    (folder / "config.json").write_text(text)
+    with pytest.raises(UpstreamError, match=message):
+        load_upstream(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("config.json", r"no config\.json in .*; expected a model folder"),
+        ("model.safetensors", r"no weights in .*; expected one of model\.safetensors"),
+        ("preprocessor_config.json", r"no preprocessor_config\.json in .*; copy|, so whether"),
+    ],
+)
+def test_missing_files_are_named(folder, name, message):
+    (folder / name).unlink()
+    with pytest.raises(UpstreamError, match=message):
+        load_upstream(str(folder))
+
+
+def test_other_bad_requests(folder):
+    for request, message in {
+        "hubert-bse": "did you mean 'hubert-base'",
+        "./nowhere": "no checkpoint folder at nowhere",
+        f"wavlm-base={folder}": "wavlm-base is wavlm, but .* is hubert",
+    }.items():
+        with pytest.raises(UpstreamError, match=message):
+            load_upstream(request)
+    with pytest.raises(UpstreamError, match="unknown precision 'float64'"):
+        load_upstream("fbank", precision="float64")
+    with pytest.raises(UpstreamError, match="cannot use the device 'tpux'"):
+        load_upstream("fbank", device="tpux")
+
+
+def test_identity_is_content_only(folder, tmp_path_factory):
+    other = tmp_path_factory.mktemp("moved")
+    for path in folder.iterdir():
+        (other / path.name).write_bytes(path.read_bytes())
+    edit_json(other / "config.json", _name_or_path="elsewhere", transformers_version="1")
+    first, second = load_upstream(str(folder)).info, load_upstream(f"mine={other}").info
+    assert first.identity == second.identity
+    assert (first.name, second.name) == (folder.name, "mine")
+    text = canonical_json(first.identity)
+    assert str(folder) not in text
+    assert torch.__version__ not in text
+    sha = file_sha256(folder / "model.safetensors")
+    assert first.identity["weights"] == {"files": [sha]}
+    assert first.provenance["files"] == {"model.safetensors": sha}
+    assert first.provenance["folder"] == str(folder)
+    edit_json(other / "preprocessor_config.json", do_normalize=False)
+    assert load_upstream(str(other)).info.identity != first.identity
+
+
+def test_untrained_is_deterministic_and_leaves_the_global_state(folder, noise):
+    torch.manual_seed(5)
+    want = torch.rand(3)
+    torch.manual_seed(5)
+    first = load_upstream(f"x@random:7={folder}")
+    assert torch.equal(torch.rand(3), want)
+    second, third = (load_upstream(f"x@random:{seed}={folder}") for seed in (7, 8))
+    waves = noise(3000)
+    assert torch.equal(first.encode(waves).hidden, second.encode(waves).hidden)
+    assert first.info.identity == second.info.identity
+    assert first.info.identity["weights"]["random_seed"] == 7
+    assert first.info.identity["weights"]["sha256"] != third.info.identity["weights"]["sha256"]
+    assert not torch.equal(first.encode(waves).hidden, third.encode(waves).hidden)
+
+
+def test_catalogue_architecture_is_that_of_the_folder(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "whisper", "d_model": 384}')
+    folder = load_upstream(f"x@random:0={tmp_path}").info
+    named = load_upstream("whisper-tiny@random:0").info
+    same = named.identity["architecture"] | {"encoder_layers": 4}
+    assert named.identity["architecture"] == same
+    assert folder.identity["architecture"]["d_model"] == 384
+
+
+def test_frozen_and_in_evaluation_mode(folder):
+    upstream = load_upstream(str(folder))
+    assert not upstream._model.training
+    assert not any(weight.requires_grad for weight in upstream._model.parameters())
+
+
+@pytest.mark.parametrize("offline", ["0", "1"])
+def test_without_a_network_one_line_says_what_to_do(offline, tmp_path):
+    code = (
+        "from ser_features.upstreams.load import load_upstream\n"
+        "from ser_features.errors import UpstreamError\n"
+        "try: load_upstream('facebook/hubert-base-ls960')\n"
+        "except UpstreamError as error: print(error)"
+    )
+    # A name that no resolver knows stands for the missing network.
+    env = {**os.environ, "HF_ENDPOINT": "https://hub.invalid", "HF_HUB_OFFLINE": offline}
+    env |= {"HF_HOME": str(tmp_path), "HF_HUB_CACHE": str(tmp_path / "cache")}
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd=root, capture_output=True, text=True, timeout=60,
+        check=True,
+    )  # fmt: skip
+    assert done.stdout.count("\n") == 1
+    assert "pass a folder: NAME=FOLDER" in done.stdout
+    assert not done.stderr
+
+
+class FakeHub:
+    """The hub's answers, served from a folder laid out as its cache."""
+
+    def __init__(self, snapshot, monkeypatch, *, reachable=True):
+        self.snapshot, self.reachable, self.asked = snapshot, reachable, []
+        monkeypatch.setattr(huggingface_hub, "HfApi", lambda: self)
+        monkeypatch.setattr(huggingface_hub, "hf_hub_download", self.download)
+
+    def model_info(self, hub_id, timeout):
+        assert timeout <= 10
+        if not self.reachable:
+            raise ConnectionError("no route")
+        names = [path.name for path in self.snapshot.iterdir()]
+        siblings = [huggingface_hub.hf_api.RepoSibling(rfilename=name) for name in names]
+        sha = self.snapshot.name
+        return huggingface_hub.ModelInfo(id=hub_id, sha=sha, siblings=[vars(s) for s in siblings])
+
+    def download(self, hub_id, name, *, revision=None, etag_timeout=0, local_files_only=False):
+        self.asked.append((name, revision))
+        return str(self.snapshot / name)
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+def test_hub_checkpoints_record_their_revision(folder, monkeypatch, reachable, tmp_path_factory):
+    snapshot = tmp_path_factory.mktemp("hub") / "snapshots" / "abc123"
+    snapshot.mkdir(parents=True)
+    for path in folder.iterdir():
+        (snapshot / path.name).write_bytes(path.read_bytes())
+    (snapshot / "pytorch_model.bin").write_bytes(b"never asked for")
+    hub = FakeHub(snapshot, monkeypatch, reachable=reachable)
+    info = load_upstream("facebook/hubert-base-ls960").info
+    assert info.provenance["hub_id"] == "facebook/hubert-base-ls960"
+    assert info.provenance["revision"] == "abc123"
+    assert info.identity == load_upstream(str(folder)).info.identity
+    if reachable:
+        names = {"config.json", "preprocessor_config.json", "model.safetensors"}
+        assert {name for name, revision in hub.asked if revision == "abc123"} == names
+
+
+def test_an_unknown_hub_model_is_a_clear_error(monkeypatch):
+    class Hub:
+        def model_info(self, hub_id, timeout):
+            raise huggingface_hub.errors.HFValidationError("bad id\nmore")
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    with pytest.raises(UpstreamError, match=r"the hub has no model 'no/such' .*NAME=FOLDER"):
+        source.from_hub("no/such", weights=True)
