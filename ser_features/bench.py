@@ -1,33 +1,33 @@
 """The bench: extract what is missing, train every head on every upstream, keep run records."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 from ser_features import __version__
 from ser_features.audio import probe
-from ser_features.audit import Audit, audit
+from ser_features.audit import audit
 from ser_features.baselines import Facts, baseline_records
-from ser_features.errors import RejectsError, ResultsError
+from ser_features.errors import RejectsError, UsageError
 from ser_features.extract.pipeline import Options, Report, extract
 from ser_features.extract.progress import Progress, Silent
-from ser_features.fingerprint import fingerprint
-from ser_features.folds import FoldPlan, make_folds
+from ser_features.extract.remarks import remarks
+from ser_features.folds import make_folds
+from ser_features.heads.table import HEADS
 from ser_features.manifest import Manifest
 from ser_features.records import Json, RunRecord
-from ser_features.results import load_record, missing, record_path, run_key, save_record
+from ser_features.results import save_record
+from ser_features.runs import Run, Task
 from ser_features.store.reader import FeatureSet, open_feature_set
-from ser_features.train.run import Training, train_head
+from ser_features.train.run import Training, check_recipe, needs_frames
 
 
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
     """What to compare and how: ``labels`` as ``Manifest.select_labels`` takes them.
 
-    ``fold_seed`` draws what the protocol leaves to chance; it is not a training seed.
+    ``fold_seed`` draws what the protocol leaves to chance; it is not a training seed. ``inputs``
+    goes into the records as it is: what the caller needs to run them again.
     """
 
     protocol: str = "loso"
@@ -38,17 +38,7 @@ class BenchOptions:
     allow_rejects: bool = False
     training: Training = field(default_factory=Training)
     extraction: Options = field(default_factory=Options)
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One corpus, ready to train on: the same utterances and folds for every upstream."""
-
-    manifest: Manifest
-    plan: FoldPlan
-    audit: Audit
-    num_rejects: int
-    notes: tuple[str, ...]
+    inputs: Mapping[str, Json] = field(default_factory=dict)
 
 
 def bench(
@@ -61,23 +51,41 @@ def bench(
 ) -> list[RunRecord]:
     """Run every head on every upstream over one corpus; what is on record is not trained again.
 
-    Baselines come along. Raises RejectsError where utterances were rejected by any upstream and
-    ``allow_rejects`` is off; with it on they are left out of every row, so that rows stay
-    comparable.
+    Baselines come along. Heads on frames make the extraction keep frames. Raises RejectsError
+    where utterances were rejected by any upstream and ``allow_rejects`` is off; with it on they
+    are left out of every row, so that rows stay comparable.
     """
     options, progress = options or BenchOptions(), progress or Silent()
-    selected = manifest.select_labels(options.labels)
-    make_folds(selected, options.protocol, options.fold_seed)  # a wrong protocol fails before hours
-    reports = [extract(selected, one, store, options.extraction, progress) for one in requests]
+    selected = prepare(manifest, requests, options)
+    frames = options.extraction.frames or needs_frames(options.heads)
+    how = replace(options.extraction, frames=frames)
+    reports = [extract(selected, one, store, how, progress) for one in requests]
+    for sentence in dict.fromkeys(line for report in reports for line in remarks(report)):
+        progress.say(sentence)
     opened = [open_feature_set(store, report.spec) for report in reports]
     task = _task(selected, reports, opened[0], options)
-    records = _baselines(task, options)
-    for record in records:
-        save_record(results, record)
-    for features in opened:
+    records = _baselines(task, results)
+    for features, request in zip(opened, requests, strict=True):
+        own = replace(task, inputs={**task.inputs, "upstream": request})
         for head in options.heads:
-            records.append(Run(task, features, head, results, options).go(progress))
+            run = Run(own, features, head, options.seeds, options.training, results)
+            records += run.go(progress)
     return records
+
+
+def prepare(manifest: Manifest, requests: Sequence[str], options: BenchOptions) -> Manifest:
+    """The manifest with the asked labels; what would fail only after hours fails here.
+
+    Raises UsageError, ManifestError, ProtocolError, TrainError.
+    """
+    if not requests:
+        raise UsageError("name at least one upstream; 'serfeat upstreams' lists them")
+    check_recipe(options.training.recipe, options.heads)
+    for head in options.heads:
+        options.training.describe(HEADS[head].name)
+    selected = manifest.select_labels(options.labels)
+    make_folds(selected, options.protocol, options.fold_seed)
+    return selected
 
 
 def _task(
@@ -94,148 +102,23 @@ def _task(
     plan = make_folds(kept, options.protocol, options.fold_seed)
     hashes = dict(zip(features.ids, features.audio_sha256, strict=True))
     found = audit(plan.folds, kept.utterances, hashes)
-    return Task(kept, plan, found, len(rejected), (*kept.notes, *plan.notes))
+    return Task(kept, plan, options.fold_seed, found, len(rejected), options.inputs)
 
 
-def _baselines(task: Task, options: BenchOptions) -> list[RunRecord]:
-    truth, speakers = _truth(task.manifest), _speakers(task.manifest)
+def _baselines(task: Task, results: Path) -> list[RunRecord]:
     headers = {u.id: probe(u) for u in task.manifest.utterances}
     seconds = {name: header.num_samples / header.sample_rate for name, header in headers.items()}
-    return baseline_records(
+    records = baseline_records(
         task.manifest.corpus,
-        options.protocol,
+        task.plan.protocol,
         task.plan.folds,
-        Facts(task.manifest.labels, truth, speakers, seconds),
-        config={"fold_seed": options.fold_seed},
-        provenance={"serfeat": __version__},
+        Facts(task.manifest.labels, task.truth, task.speakers, seconds),
+        config={"fold_seed": task.fold_seed},
+        provenance={"serfeat": __version__, "inputs": dict(task.inputs)},
         audit=task.audit.to_json(),
         notes=task.notes,
         num_rejects=task.num_rejects,
     )
-
-
-def _truth(manifest: Manifest) -> dict[str, int]:
-    index = {label: i for i, label in enumerate(manifest.labels)}
-    return {u.id: index[u.label or ""] for u in manifest.utterances}
-
-
-def _speakers(manifest: Manifest) -> dict[str, str | None]:
-    return {u.id: u.speaker for u in manifest.utterances}
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One row of the leaderboard: a head on a feature set."""
-
-    task: Task
-    features: FeatureSet
-    head: str
-    results: Path
-    options: BenchOptions
-
-    def go(self, progress: Progress) -> RunRecord:
-        """Train the folds and seeds that are not on record; write the record after each part."""
-        record = self._on_record(self._empty())
-        for seeds, names in _parts(missing(record)):
-            folds = [fold for fold in self.task.plan.folds if fold.name in names]
-            what = f"training {self.head} on {self.features.spec.upstream}"
-            progress.start(what, 1.0, "")
-            done = 0.0
-
-            def tick(step: int, total: int) -> None:
-                nonlocal done
-                progress.advance(step / total - done)
-                done = step / total
-
-            started = time.monotonic()
-            ids = [u.id for u in self.task.manifest.utterances]
-            truth = _truth(self.task.manifest)
-            labels = np.array([truth[name] for name in ids], np.int64)
-            scores = train_head(
-                self.head,
-                self.features,
-                ids,
-                labels,
-                folds,
-                seeds,
-                self.options.training,
-                tick,
-            )
-            seconds = record.cost.get("training_seconds", 0.0) + time.monotonic() - started
-            record = replace(
-                record,
-                scores=(*record.scores, *scores),
-                cost={**record.cost, "training_seconds": seconds},
-            )
-            save_record(self.results, record)
-        return record
-
-    def _on_record(self, empty: RunRecord) -> RunRecord:
-        """What an earlier run left, with the seeds that are asked for now added to it."""
-        path = record_path(self.results, empty)
-        if not path.exists():
-            return empty
-        try:
-            found = load_record(path)
-        except ResultsError as error:
-            raise ResultsError(f"{error}; to train it anew, delete that file") from error
-        expected = tuple(dict.fromkeys([*found.expected, *empty.expected]))
-        return replace(found, expected=expected)
-
-    def _empty(self) -> RunRecord:
-        task, spec = self.task, self.features.spec
-        config = self._config()
-        pairs = [(fold.name, s) for fold in task.plan.folds for s in range(self.options.seeds)]
-        tested = {name for fold in task.plan.folds for name in fold.test}
-        size = self.features.num_bytes
-        return RunRecord(
-            key=run_key(config),
-            corpus=spec.corpus,
-            upstream=spec.upstream,
-            augmentation=spec.augmentation,
-            head=self.head,
-            protocol=self.options.protocol,
-            labels=task.manifest.labels,
-            truth={k: v for k, v in _truth(task.manifest).items() if k in tested},
-            speakers={k: v for k, v in _speakers(task.manifest).items() if k in tested},
-            expected=tuple(pairs),
-            scores=(),
-            config=config,
-            provenance={"serfeat": __version__, "features": dict(spec.provenance)},
-            num_rejects=task.num_rejects,
-            notes=task.notes,
-            audit=task.audit.to_json(),
-            cost={"gigabytes": size / 1e9},
-        )
-
-    def _config(self) -> Mapping[str, Json]:
-        """What decides the scores, seeds apart: features, audio, labels, folds, head, recipe."""
-        task = self.task
-        folds = [[f.name, f.train, f.dev, f.test] for f in task.plan.folds]
-        audio = sorted(zip(self.features.ids, self.features.audio_sha256, strict=True))
-        used = {u.id for u in task.manifest.utterances}
-        return {
-            "features": self.features.spec.key,
-            "audio": fingerprint([pair for pair in audio if pair[0] in used]),
-            "truth": fingerprint([list(task.manifest.labels), _truth(task.manifest)]),
-            "folds": fingerprint(folds),
-            "protocol": self.options.protocol,
-            "fold_seed": self.options.fold_seed,
-            "training": self.options.training.describe(self.head),
-        }
-
-
-def _parts(pairs: Sequence[tuple[str, int]]) -> list[tuple[list[int], set[str]]]:
-    """Missing (fold, seed) pairs as blocks of seeds that lack the same folds."""
-    lacking: dict[int, set[str]] = {}
-    for fold, seed in pairs:
-        lacking.setdefault(seed, set()).add(fold)
-    parts: list[tuple[list[int], set[str]]] = []
-    for seed, names in lacking.items():
-        for seeds, same in parts:
-            if same == names:
-                seeds.append(seed)
-                break
-        else:
-            parts.append(([seed], names))
-    return parts
+    for record in records:
+        save_record(results, record)
+    return records

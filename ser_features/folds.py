@@ -140,7 +140,7 @@ def _kfold(manifest: Manifest, number: int, seed: int) -> Draft:
 
 def _official(manifest: Manifest, number: int, seed: int) -> Draft:
     if "official" in manifest.folds:
-        return list(manifest.folds["official"]), []
+        return _own("official")(manifest, number, seed)
     without = [u for u in manifest.utterances if u.split is None]
     if without:
         raise ProtocolError(
@@ -163,37 +163,9 @@ def _own(name: str) -> Callable[[Manifest, int, int], Draft]:
                 f"corpus {manifest.corpus!r} carries no {name!r} folds (its own folds: {there}); "
                 "use one of: loso, session, kfold:K, official"
             )
-        return list(manifest.folds[name]), []
+        return list(manifest.folds[name]), list(manifest.fold_notes.get(name, ()))
 
     return make
-
-
-def _superb(manifest: Manifest, number: int, seed: int) -> Draft:
-    """SUPERB: dev is a random 20 % of the training side, drawn as s3prl draws it (seed 0)."""
-    folds, notes = _own("superb")(manifest, number, seed)
-    return [fold if fold.dev else s3prl_dev(fold) for fold in folds], notes
-
-
-def s3prl_dev(fold: Fold) -> Fold:
-    """The fold with s3prl's dev: ``torch.manual_seed(0)``, then ``random_split`` of 80 and 20 %.
-
-    ``fold.train`` must be in the order of SUPERB's metadata files. Source: s3prl 0.4.18,
-    downstream/emotion/expert.py; torch's ``randperm`` is redone here without torch.
-    """
-    order = [fold.train[i] for i in _torch_randperm(len(fold.train), seed=0)]
-    num_train = int((1 - 0.2) * len(order))
-    return replace(fold, train=tuple(order[:num_train]), dev=tuple(order[num_train:]))
-
-
-def _torch_randperm(n: int, seed: int) -> list[int]:
-    """``torch.randperm(n)`` after ``torch.manual_seed(seed)``, on a CPU: a Fisher-Yates shuffle."""
-    # torch and numpy seed the same Mersenne twister; a full-range draw is its raw output
-    draws = np.random.RandomState(seed).randint(0, 2**32, size=n, dtype=np.uint32).tolist()
-    order = list(range(n))
-    for i in range(n - 1):
-        j = i + draws[i] % (n - i)
-        order[i], order[j] = order[j], order[i]
-    return order
 
 
 def _with_dev(manifest: Manifest, fold: Fold, seed: int, notes: list[str]) -> Fold:
@@ -330,7 +302,8 @@ PROTOCOLS = by_name(
         ),
         Protocol(
             "superb", "superb", "IEMOCAP as SUPERB divides it: one session is the test side",
-            "s3prl's random fifth of the training side, which shares its speakers", (), _superb,
+            "s3prl's random fifth of the training side, which shares its speakers", (),
+            _own("superb"),
         ),
     ),
     lambda protocol: protocol.name,

@@ -23,6 +23,7 @@ class Manifest:
     ``folds`` maps a protocol name ("emobox", "superb", "official") to the corpus's own folds.
     ``notes`` are sentences a user should see. ``label_order`` is the class order that was asked
     for. ``rows``, parallel to ``utterances``, says where each comes from ("line 7"), or is empty.
+    ``fold_notes`` maps a protocol name to what a user of these folds should see.
     """
 
     corpus: str
@@ -31,16 +32,18 @@ class Manifest:
     notes: tuple[str, ...] = ()
     label_order: tuple[str, ...] = ()
     rows: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    fold_notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.rows and len(self.rows) != len(self.utterances):
             raise ValueError("rows and utterances are not parallel")
         object.__setattr__(self, "folds", MappingProxyType(dict(self.folds)))
+        object.__setattr__(self, "fold_notes", MappingProxyType(dict(self.fold_notes)))
 
     def __reduce__(self) -> tuple[object, ...]:
         # A mapping proxy cannot be pickled, and worker processes receive manifests.
         parts = (self.corpus, self.utterances, dict(self.folds), self.notes, self.label_order)
-        return (Manifest, (*parts, self.rows))
+        return (Manifest, (*parts, self.rows, dict(self.fold_notes)))
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -83,9 +86,10 @@ class Manifest:
             )
         return self
 
-    def with_folds(self, protocol: str, folds: Sequence[Fold]) -> "Manifest":
-        """The same manifest, with the corpus's own folds for one more protocol."""
-        return replace(self, folds={**self.folds, protocol: tuple(folds)})
+    def with_folds(self, protocol: str, folds: Sequence[Fold], *notes: str) -> "Manifest":
+        """The same manifest, with the corpus's own folds for a protocol, and notes on them."""
+        fold_notes = {**self.fold_notes, protocol: notes}
+        return replace(self, folds={**self.folds, protocol: tuple(folds)}, fold_notes=fold_notes)
 
     def with_notes(self, *notes: str) -> "Manifest":
         """The same manifest, with more notes."""

@@ -1,4 +1,3 @@
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -7,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ser_features.errors import ProtocolError, UsageError
-from ser_features.folds import PROTOCOLS, _torch_randperm, make_folds, s3prl_dev
+from ser_features.folds import PROTOCOLS, make_folds
 from ser_features.manifest import Manifest
 from ser_features.records import Fold, Utterance
 
@@ -161,46 +160,16 @@ def test_a_class_missing_from_a_training_side_is_noted() -> None:
     assert "fold official: no train utterance of happy" in make_folds(odd, "official").notes
 
 
-def test_numpy_redraws_the_permutation_of_torch() -> None:
-    torch = pytest.importorskip("torch")
-    for n in (1, 2, 7, 4446):
-        generator = torch.Generator().manual_seed(0)
-        assert _torch_randperm(n, 0) == torch.randperm(n, generator=generator).tolist()
-
-
-def test_superb_dev_is_the_random_split_of_s3prl() -> None:
-    torch = pytest.importorskip("torch")
-    ids = tuple(f"u{i}" for i in range(53))
-    fold = s3prl_dev(Fold("Session1", ids, (), ("t",)))
-    generator = torch.Generator().manual_seed(0)
-    lengths = [int((1 - 0.2) * 53), 53 - int((1 - 0.2) * 53)]
-    train, dev = torch.utils.data.random_split(ids, lengths, generator)
-    assert (fold.train, fold.dev) == (tuple(train), tuple(dev))
-
-
-def test_superb_folds_of_iemocap(shared: Path) -> None:
-    plan = make_folds(iemocap(shared), "superb")
-    assert [len(fold.test) for fold in plan.folds] == [1085, 1023, 1151, 1031, 1241]
-    assert [len(fold.dev) for fold in plan.folds] == [890, 902, 876, 900, 858]
-    assert plan.dev_shares_speakers
-
-
-def iemocap(shared: Path) -> Manifest:
-    """SUPERB's IEMOCAP from its metadata files alone."""
-    rows: dict[str, Utterance] = {}
-    folds = []
-    for n in range(1, 6):
-        sides = []
-        for side in ("train", "test"):
-            path = shared / f"reference/iemocap_superb/Session{n}/{side}_meta_data.json"
-            meta = json.loads(path.read_text())["meta_data"]
-            rows |= {
-                m["path"]: Utterance(m["path"], Path(m["path"]), m["label"], m["speaker"])
-                for m in meta
-            }
-            sides.append(tuple(m["path"] for m in meta))
-        folds.append(Fold(f"Session{n}", sides[0], (), sides[1]))
-    return Manifest("iemocap", tuple(rows.values()), folds={"superb": tuple(folds)})
+def test_notes_on_a_corpus_s_own_folds_come_along() -> None:
+    manifest = balanced(3)
+    ids = [u.id for u in manifest.utterances]
+    own = (Fold("a", tuple(ids[0:8]), tuple(ids[8:16]), tuple(ids[16:])),)
+    noted = manifest.with_folds("superb", own, "this is not quite SUPERB")
+    plan = make_folds(noted, "superb")
+    assert plan.folds == own
+    assert plan.notes == ("this is not quite SUPERB",)
+    assert make_folds(noted.with_folds("superb", own), "superb").notes == ()
+    assert make_folds(noted, "loso").notes == ()
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from ser_features_cli import options as o
-from ser_features_cli.console import bars, err
-from ser_features_cli.leaderboard import show
+from ser_features_cli.console import bars, line
+from ser_features_cli.leaderboard import check_format, show
 
 if TYPE_CHECKING:
     from ser_features.bench import BenchOptions
@@ -19,16 +18,32 @@ ProtocolOption = Annotated[
 ]
 HeadsOption = Annotated[
     list[str] | None,
-    typer.Option("--heads", help="Heads, by commas or repeated; 'serfeat heads' lists them."),
+    typer.Option(
+        "--heads",
+        help="Heads, by commas or repeated; 'serfeat heads' lists them.",
+        metavar="NAME,…",
+    ),
 ]
-ResultsOption = Annotated[Path, typer.Option("--results", help="The folder of run records.")]
+ResultsOption = Annotated[
+    Path, typer.Option("--results", help="The folder of run records.", file_okay=False)
+]
 SeedsOption = Annotated[int, typer.Option("--seeds", min=1, help="Training seeds 0 … N-1.")]
 RecipeOption = Annotated[
-    str,
-    typer.Option("--recipe", help="quick, or superb: s3prl's whole recipe (30 000 updates)."),
+    str | None,
+    typer.Option(
+        "--recipe",
+        help="quick or superb (s3prl's whole recipe, 30 000 updates) for the superb head; "
+        "data2vec-ser or emobox for heads on frames. Others keep their default.",
+    ),
 ]
 StepsOption = Annotated[
-    int | None, typer.Option("--steps", min=1, help="Updates, instead of the recipe's.")
+    int | None,
+    typer.Option(
+        "--steps",
+        "--epochs",
+        min=1,
+        help="Instead of the recipe's: updates (superb head) or epochs (heads on frames).",
+    ),
 ]
 LrOption = Annotated[
     str | None,
@@ -39,14 +54,18 @@ LrOption = Annotated[
 NormalizeOption = Annotated[
     bool, typer.Option("--normalize", help="Layer-norm every frame first, as s3prl can.")
 ]
+LayersOption = Annotated[
+    str | None, typer.Option("--layers", help="last, all, or one number; if unset, the head's own.")
+]
 FoldSeedOption = Annotated[
-    int, typer.Option("--fold-seed", help="Draws what a protocol leaves to chance.")
+    int, typer.Option("--fold-seed", min=0, help="Draws what a protocol leaves to chance.")
 ]
 FormatOption = Annotated[
     str, typer.Option("--format", help="table, markdown, csv, json, latex or html.")
 ]
 OutputOption = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Also write the leaderboard to this file.")
+    Path | None,
+    typer.Option("--output", "-o", help="Also write the leaderboard to this file.", dir_okay=False),
 ]
 
 
@@ -56,13 +75,15 @@ def bench(
     manifest: o.ManifestOption = None,
     root: o.RootOption = None,
     emobox: o.EmoboxOption = None,
+    superb_metadata: o.SuperbOption = None,
     allow_partial: o.PartialOption = False,
     labels: o.LabelsOption = None,
     protocol: ProtocolOption = "loso",
     heads: HeadsOption = None,
-    recipe: RecipeOption = "quick",
+    recipe: RecipeOption = None,
     steps: StepsOption = None,
     lr: LrOption = None,
+    layers: LayersOption = None,
     normalize: NormalizeOption = False,
     seeds: SeedsOption = 1,
     fold_seed: FoldSeedOption = 0,
@@ -83,13 +104,15 @@ def bench(
 
     Everything is resumed: what is stored or on record is not done again.
 
-    Example: serfeat bench --corpus emodb=/data/emodb --labels angry,happy,neutral,sad
+    Example: serfeat bench --corpus emodb=/data/emodb --labels angry,happy,neutral,sad \
     --upstreams fbank,hubert-base,hubert-base@random:0 --store features --results results
     """
     from ser_features.bench import BenchOptions
     from ser_features.extract.pipeline import Options
     from ser_features.train.run import Training, parse_lrs
 
+    check_format(format)
+    requests = o.read_requests(upstreams)
     settings = BenchOptions(
         protocol=protocol,
         heads=tuple(o.split_commas(heads)) or ("superb",),
@@ -97,13 +120,18 @@ def bench(
         seeds=seeds,
         fold_seed=fold_seed,
         allow_rejects=allow_rejects,
-        training=Training(recipe, steps, parse_lrs(lr), normalize, device),
+        training=Training(recipe, steps, parse_lrs(lr), layers, normalize, device),
         extraction=Options(frames, device, precision, batch_seconds, workers, max_seconds),
     )
     manifests = o.read_manifests(
-        corpus, manifest, root=root, emobox=emobox, allow_partial=allow_partial
+        corpus,
+        manifest,
+        root=root,
+        emobox=emobox,
+        superb_metadata=superb_metadata,
+        allow_partial=allow_partial,
     )
-    run_bench(manifests, o.split_commas(upstreams), store, results, settings, quiet)
+    run_bench(manifests, requests, store, results, settings, quiet)
     show([results], format, output)
     if output is not None and not quiet:
         show([results])
@@ -119,10 +147,13 @@ def run_bench(
 ) -> None:
     """Bench every corpus, with progress bars; notes of a corpus are printed first."""
     from ser_features.bench import bench as run
+    from ser_features.bench import prepare
 
+    for one in manifests:  # what is wrong with the last must not show after hours on the first
+        prepare(one, requests, settings)
     for one in manifests:
         with bars(quiet) as progress:
             records = run(one, requests, store, results, settings, progress)
         notes = dict.fromkeys(note for record in records for note in record.notes)
         for note in [] if quiet else notes:
-            err.print(f"note: {escape(note)}", highlight=False, soft_wrap=True)
+            line(f"note: {note}")

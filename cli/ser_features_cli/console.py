@@ -1,5 +1,7 @@
 """Where the command line prints: results to standard output, everything else to standard error."""
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,8 +20,15 @@ from rich.progress import (
 )
 from rich.text import Text
 
-out = Console()
+# A pipe or file has no width of its own, and names cut to 80 columns could not be used.
+PIPED_WIDTH = 140
+out = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPED_WIDTH)
 err = Console(stderr=True)
+
+
+def line(text: str) -> None:
+    """Print one line to standard error as it is: no markup, no wrapping."""
+    err.print(escape(text), highlight=False, soft_wrap=True)
 
 
 class RateColumn(ProgressColumn):
@@ -73,7 +82,8 @@ def bars(quiet: bool = False) -> Iterator[Bars]:
     )
     console = Console(stderr=True, quiet=quiet)
     try:
-        with Progress(*columns, console=console, transient=True) as drawing:
+        drawn = console.is_terminal
+        with Progress(*columns, console=console, transient=True, disable=not drawn) as drawing:
             yield Bars(drawing)
     except KeyboardInterrupt:
         err.print("interrupted: what is written stays; run the same command again to go on")

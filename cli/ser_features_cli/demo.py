@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ser_features_cli.bench import run_bench
-from ser_features_cli.console import err
+from ser_features_cli.console import line
 from ser_features_cli.leaderboard import show
 
 UPSTREAMS = ["fbank", "hubert-base@random:0", "whisper-tiny@random:0"]
@@ -14,7 +14,9 @@ SEEDS = 2
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where everything is written.")] = Path("demo"),
+    folder: Annotated[
+        Path, typer.Argument(help="Where everything is written.", file_okay=False)
+    ] = Path("demo"),
 ) -> None:
     """Make a synthetic emotional corpus, extract, train, and print a leaderboard.
 
@@ -27,7 +29,7 @@ def demo(
     from ser_features.corpora.demo import make_demo
 
     manifest = make_demo(folder / "corpus")
-    err.print(f"demo corpus: {len(manifest)} utterances in {folder / 'corpus'}")
+    line(f"demo corpus: {len(manifest)} utterances in {folder / 'corpus'}")
     settings = BenchOptions(
         protocol="loso", labels=("angry", "happy", "neutral", "sad"), seeds=SEEDS
     )

@@ -1,6 +1,5 @@
 """``serfeat extract``."""
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +7,7 @@ from rich.markup import escape
 
 from ser_features.errors import RejectsError
 from ser_features_cli import options as o
-from ser_features_cli.console import bars, err
+from ser_features_cli.console import bars, err, line
 
 if TYPE_CHECKING:
     from ser_features.extract.pipeline import Report
@@ -40,23 +39,29 @@ def extract(
     from ser_features.extract.pipeline import extract as run
 
     settings = Options(frames, device, precision, batch_seconds, workers, max_seconds)
+    requests = o.read_requests(upstreams)
     manifests = o.read_manifests(corpus, manifest, root=root, allow_partial=allow_partial)
     num_rejects = 0
     for one in manifests:
-        for request in o.split_commas(upstreams):
+        rejected: set[str] = set()
+        for request in requests:
             with bars(quiet) as progress:
                 report = run(one, request, store, settings, progress)
             if not quiet:
                 _say(report)
-            num_rejects += len(report.rejects)
+            rejected |= {reject.id for reject in report.rejects}
+        num_rejects += len(rejected)
     if num_rejects and not allow_rejects:
+        total = sum(len(one) for one in manifests)
         raise RejectsError(
-            f"{num_rejects} utterances were rejected (the others are stored); see the reports "
-            "named above, mend the files, or pass --allow-rejects"
+            f"{num_rejects} of {total} utterances were rejected (the others are stored); mend "
+            f"the files that the reports in {store / 'rejects'} name, or pass --allow-rejects"
         )
 
 
 def _say(report: "Report") -> None:
+    from ser_features.extract.remarks import remarks
+
     name = f"{report.spec.corpus} · {report.spec.upstream}"
     if report.num_new:
         rate = report.audio_seconds / max(report.seconds, 1e-9)
@@ -68,21 +73,5 @@ def _say(report: "Report") -> None:
         done = "nothing new to extract"
     present = f", {report.num_present} already stored" if report.num_present else ""
     err.print(f"[green]{escape(name)}[/]: {done}{present}", highlight=False, soft_wrap=True)
-    _say_remarks(report)
-
-
-def _say_remarks(report: "Report") -> None:
-    for kind, count in Counter(note.kind for note in report.notes).items():
-        example = next(note for note in report.notes if note.kind == kind)
-        _line(f"note: {count} x {kind}, e.g. {example.path}: {example.detail}")
-    for group in report.duplicates:
-        _line(f"note: the same audio under {len(group)} ids: {', '.join(group[:4])}")
-    for reason, count in Counter(reject.reason for reject in report.rejects).items():
-        first = next(reject for reject in report.rejects if reject.reason == reason)
-        _line(f"rejected: {count} x {reason}, e.g. {first.detail}")
-    if report.rejects:
-        _line(f"rejected: all {len(report.rejects)} are in {report.reject_report}")
-
-
-def _line(text: str) -> None:
-    err.print("  " + escape(text), highlight=False, soft_wrap=True)
+    for sentence in remarks(report):
+        line(f"  {sentence}")

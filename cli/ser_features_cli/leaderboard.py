@@ -1,12 +1,18 @@
 """``serfeat leaderboard``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
-from ser_features_cli.console import err, out
+from ser_features.errors import ResultsError, UsageError
+from ser_features_cli.console import PIPED_WIDTH, line, out
+
+if TYPE_CHECKING:
+    from ser_features.results import Loaded
+    from ser_features.rows import Row
+
+TABLE = "table"
 
 ResultsOption = Annotated[
     list[Path],
@@ -16,12 +22,15 @@ FormatOption = Annotated[
     str, typer.Option("--format", help="table, markdown, csv, json, latex or html.")
 ]
 OutputOption = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Write to this file instead of the terminal.")
+    Path | None,
+    typer.Option(
+        "--output", "-o", help="Write to this file instead of the terminal.", dir_okay=False
+    ),
 ]
 
 
 def leaderboard(
-    results: ResultsOption, format: FormatOption = "table", output: OutputOption = None
+    results: ResultsOption, format: FormatOption = TABLE, output: OutputOption = None
 ) -> None:
     """Show the leaderboard of one or more results folders.
 
@@ -30,32 +39,58 @@ def leaderboard(
     show(results, format, output)
 
 
-def show(results: list[Path], format: str = "table", output: Path | None = None) -> None:
-    """Print or write the leaderboard of all records in the folders."""
-    from ser_features.errors import ResultsError
-    from ser_features.leaderboard import build_rows
+def check_format(format: str) -> None:
+    """UsageError for a format that does not exist."""
+    from ser_features.registry import unknown
     from ser_features.report import FORMATS
-    from ser_features.report.terminal import leaderboard as as_table
+
+    if format not in (TABLE, *FORMATS):
+        raise UsageError(unknown("format", format, (TABLE, *FORMATS)))
+
+
+def show(results: list[Path], format: str = TABLE, output: Path | None = None) -> None:
+    """Print or write the leaderboard of all records in the folders."""
+    from ser_features.leaderboard import build_rows
+
+    check_format(format)
+    loaded = _load(results)
+    rows = build_rows(loaded.records, loaded.paths)
+    if format == TABLE and output is None:
+        from ser_features.report.terminal import leaderboard as as_table
+
+        out.print(as_table(rows, loaded.problems))
+    else:
+        _write(_text(rows, loaded, format), output)
+    if format in ("csv", "json"):  # these have no place for them
+        for problem in loaded.problems:
+            line(f"not used: {problem}")
+
+
+def _load(results: list[Path]) -> "Loaded":
     from ser_features.results import load_records
 
-    text = None if format == "table" else FORMATS[format]
     loaded = load_records(results)
     if not loaded.records:
         problems = "".join(f"; {problem}" for problem in loaded.problems)
         folders = ", ".join(map(str, results))
         raise ResultsError(f"no run records in {folders}; 'serfeat bench' writes them{problems}")
-    rows = build_rows(loaded.records, loaded.paths)
-    if text is not None:
-        _write(text(rows, loaded.problems), output)
-    elif output is None:
-        out.print(as_table(rows, loaded.problems))
-    else:
-        from rich.console import Console
+    return loaded
 
-        with output.open("w", encoding="utf-8") as file:
-            Console(file=file, width=140).print(as_table(rows, loaded.problems))
-    if output is not None:
-        err.print(f"wrote {escape(str(output))}", highlight=False, soft_wrap=True)
+
+def _text(rows: "list[Row]", loaded: "Loaded", format: str) -> str:
+    from ser_features.report import FORMATS
+
+    if format != TABLE:
+        return FORMATS[format](rows, loaded.problems)
+    import io
+
+    from rich.console import Console
+
+    from ser_features.report.terminal import leaderboard as as_table
+
+    file = io.StringIO()
+    Console(file=file, width=PIPED_WIDTH).print(as_table(rows, loaded.problems))
+    return file.getvalue()
 
 
 def _write(text: str, output: Path | None) -> None:
@@ -63,5 +98,6 @@ def _write(text: str, output: Path | None) -> None:
 
     if output is None:
         typer.echo(text, nl=False)
-    else:
-        write_atomic(output, text)
+        return
+    write_atomic(output, text)
+    line(f"wrote {output}")

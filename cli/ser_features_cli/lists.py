@@ -5,11 +5,13 @@ from collections.abc import Iterable
 from rich.markup import escape
 from rich.table import Table
 
-from ser_features_cli.console import err, out
+from ser_features_cli.console import line, out
 
 
 def _show(columns: Iterable[str], rows: Iterable[tuple[str, ...]]) -> None:
-    table = Table(*columns)
+    table = Table()
+    for column in columns:
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     out.print(table)
@@ -26,7 +28,7 @@ def upstreams() -> None:
 
     rows = [(e.name, e.family, e.hub_id or "-", e.summary) for e in CATALOG.values()]
     _show(("name", "family", "hub id", "what"), rows)
-    err.print("NAME=FOLDER reads a local folder; NAME@random:SEED is the same encoder, untrained.")
+    line("NAME=FOLDER reads a local folder; NAME@random:SEED is the same encoder, untrained.")
 
 
 def corpora() -> None:

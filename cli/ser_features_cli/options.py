@@ -31,7 +31,10 @@ ManifestOption = Annotated[
 RootOption = Annotated[
     Path | None,
     typer.Option(
-        "--root", help="What a manifest's relative paths start from; its folder if unset."
+        "--root",
+        help="What a manifest's relative paths start from; its folder if unset.",
+        exists=True,
+        file_okay=False,
     ),
 ]
 EmoboxOption = Annotated[
@@ -42,6 +45,16 @@ EmoboxOption = Annotated[
         "official folds for '--protocol emobox'.",
     ),
 ]
+SuperbOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--superb-metadata",
+        help="The folder s3prl/downstream/emotion/meta_data of your clone of s3prl (its pip "
+        "package has none): with it the dev sides of IEMOCAP's '--protocol superb' are SUPERB's, "
+        "turn by turn.",
+        metavar="FOLDER",
+    ),
+]
 PartialOption = Annotated[
     bool,
     typer.Option(
@@ -49,7 +62,10 @@ PartialOption = Annotated[
     ),
 ]
 StoreOption = Annotated[
-    Path, typer.Option("--store", help="The feature store's folder.", envvar="SERFEAT_STORE")
+    Path,
+    typer.Option(
+        "--store", help="The feature store's folder.", envvar="SERFEAT_STORE", file_okay=False
+    ),
 ]
 UpstreamsOption = Annotated[
     list[str],
@@ -57,6 +73,7 @@ UpstreamsOption = Annotated[
         "--upstreams",
         help="Upstreams, by commas or repeated: NAME, NAME=FOLDER, NAME@random:SEED (untrained "
         "control), a hub id, or a folder.",
+        metavar="NAME,…",
     ),
 ]
 LabelsOption = Annotated[
@@ -76,13 +93,18 @@ BatchOption = Annotated[
     float | None,
     typer.Option(
         "--batch-seconds",
+        min=0.1,
         help="Padded audio per forward pass; 30 on a CPU, 1200 on a GPU if unset.",
     ),
 ]
 WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Threads that decode audio.")]
 MaxSecondsOption = Annotated[
     float | None,
-    typer.Option("--max-seconds", help="Reject longer utterances; if unset, the upstream's limit."),
+    typer.Option(
+        "--max-seconds",
+        min=0.0,
+        help="Reject longer utterances; if unset, the upstream's limit.",
+    ),
 ]
 FramesOption = Annotated[
     bool, typer.Option("--frames", help="Store every frame of every layer, for heads that need it.")
@@ -98,16 +120,48 @@ def split_commas(values: list[str] | None) -> list[str]:
     return [item.strip() for value in values or [] for item in value.split(",") if item.strip()]
 
 
+def read_requests(values: list[str] | None) -> list[str]:
+    """The upstreams asked for, each once; what is wrong with a name shows before any work."""
+    from ser_features.upstreams.request import parse_request
+
+    requests = list(dict.fromkeys(split_commas(values)))
+    if not requests:
+        raise UsageError("name at least one upstream, as in --upstreams fbank")
+    names: dict[str, str] = {}
+    for text in requests:
+        _check_target(text)
+        other = names.setdefault(parse_request(text).name, text)
+        if other != text:
+            raise UsageError(
+                f"{other!r} and {text!r} would have one name; give each its own: NAME=FOLDER"
+            )
+    return requests
+
+
+def _check_target(text: str) -> None:
+    from ser_features.registry import unknown
+    from ser_features.upstreams.catalog import CATALOG
+    from ser_features.upstreams.request import parse_request
+
+    request = parse_request(text)
+    folder = request.path or Path(request.target)
+    if request.path is not None and not folder.is_dir():
+        raise UsageError(f"upstream {text!r}: there is no folder {folder}")
+    if not (request.target in CATALOG or "/" in request.target or folder.is_dir()):
+        hint = "; or a hub id ORG/NAME, or a folder: NAME=FOLDER"
+        raise UsageError(unknown("upstream", request.target, CATALOG) + hint)
+
+
 def read_manifests(
     corpora: list[str] | None,
     manifests: list[str] | None,
     *,
     root: Path | None = None,
     emobox: Path | None = None,
+    superb_metadata: Path | None = None,
     allow_partial: bool = False,
 ) -> "list[Manifest]":
     """The manifests that ``--corpus`` and ``--manifest`` name; UsageError where there are none."""
-    from ser_features.corpora.emobox import emobox_folds
     from ser_features.corpora.files import read_manifest
     from ser_features.corpora.table import read_corpus
 
@@ -116,14 +170,35 @@ def read_manifests(
         name, path = _pair(text, "--corpus")
         read.append(read_corpus(name, path, allow_partial=allow_partial))
     for text in manifests or []:
-        named, path = _pair(text, "--manifest") if "=" in text else (None, Path(text))
+        whole = "=" not in text or Path(text).exists()
+        named, path = (None, Path(text)) if whole else _pair(text, "--manifest")
         read.append(read_manifest(path, root=root, corpus=named))
     if not read:
         raise UsageError("name what to read: --corpus NAME=PATH or --manifest FILE")
-    if emobox is None:
-        return read
-    folds = [emobox_folds(_metadata(emobox, one.corpus), one) for one in read]
-    return [one.with_folds("emobox", own) for one, own in zip(read, folds, strict=True)]
+    _check_names([one.corpus for one in read])
+    return [_with_own_folds(one, emobox, superb_metadata) for one in read]
+
+
+def _check_names(corpora: list[str]) -> None:
+    """UsageError where two corpora would share their features and results."""
+    twice = [name for name in corpora if corpora.count(name) > 1]
+    if twice:
+        raise UsageError(f"two corpora are called {twice[0]!r}; name them: --manifest NAME=FILE")
+
+
+def _with_own_folds(
+    manifest: "Manifest", emobox: Path | None, superb_metadata: Path | None
+) -> "Manifest":
+    """The manifest with the published folds that these folders hold."""
+    from ser_features.corpora.emobox import emobox_folds
+    from ser_features.corpora.superb import superb_folds
+
+    if emobox is not None:
+        folds = emobox_folds(_metadata(emobox, manifest.corpus), manifest)
+        manifest = manifest.with_folds("emobox", folds)
+    if superb_metadata is not None:
+        manifest = manifest.with_folds("superb", superb_folds(manifest, superb_metadata))
+    return manifest
 
 
 def _metadata(emobox: Path, corpus: str) -> Path:

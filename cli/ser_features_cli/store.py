@@ -9,19 +9,20 @@ from rich.table import Table
 
 from ser_features.errors import DamageError
 from ser_features_cli import options as o
-from ser_features_cli.console import bars, err, out
+from ser_features_cli.console import bars, line, out
 
 if TYPE_CHECKING:
     from ser_features.store.reader import FeatureSet
 
-if TYPE_CHECKING:
-    pass
-
 app = typer.Typer(
-    help="Look into a feature store, check it, mend it, export it.", no_args_is_help=True
+    help="Look into a feature store, check it, mend it, export it.\n\n"
+    "Example: serfeat store ls features",
+    no_args_is_help=True,
 )
 
-StoreArgument = Annotated[Path, typer.Argument(help="The store's folder.", envvar="SERFEAT_STORE")]
+StoreArgument = Annotated[
+    Path, typer.Argument(help="The store's folder.", envvar="SERFEAT_STORE", file_okay=False)
+]
 NameArgument = Annotated[
     str,
     typer.Argument(help="A feature set as 'serfeat store ls' names it, or a part of that."),
@@ -36,11 +37,13 @@ def ls(store: StoreArgument = Path("features")) -> None:
     """
     from ser_features.store.catalog import list_feature_sets
 
-    table = Table("feature set", "utterances", "layers", "dim", "frames", "shards")
+    table = Table()
+    for title in ("feature set", "utterances", "layers", "dim", "frames", "shards"):
+        table.add_column(title, overflow="fold")
     for info in list_feature_sets(store):
         spec = info.spec
         if spec is None:
-            err.print(f"damaged: {escape(info.problem or info.name)}", highlight=False)
+            line(f"damaged: {info.problem or info.name}")
             continue
         table.add_row(
             escape(info.name),
@@ -98,9 +101,9 @@ def verify(
 
     report = check(store)
     for damage in report.damage:
-        _line(f"damaged: {damage.object}: {damage.kind}, {damage.detail}{_touched(damage.ids)}")
+        line(f"damaged: {damage.object}: {damage.kind}, {damage.detail}{_touched(damage.ids)}")
     for stray in report.strays:
-        _line(f"note: {stray.path} is {stray.kind}: it holds no features")
+        line(f"note: {stray.path} is {stray.kind}: it holds no features")
     if report.damage and repair:
         _mend(store, device, o.split_commas(upstreams))
         report = check(store)
@@ -108,7 +111,7 @@ def verify(
         hint = "not all could be mended" if repair else "run it again with --repair"
         raise DamageError(f"{store}: {len(report.damage)} damaged files; {hint}")
     size = f"{report.objects} objects, {report.num_bytes / 1e6:.1f} MB"
-    _line(f"{report.feature_sets} feature sets, {size}: every byte is whole")
+    line(f"{report.feature_sets} feature sets, {size}: every byte is whole")
 
 
 def _mend(store: Path, device: str, requests: list[str]) -> None:
@@ -117,10 +120,10 @@ def _mend(store: Path, device: str, requests: list[str]) -> None:
     with bars() as progress:
         mended = repair(store, device=device, requests=requests, progress=progress)
     for name in mended.rewritten:
-        _line(f"rewritten: {name}")
+        line(f"rewritten: {name}")
     for failure in mended.failures:
-        _line(f"not mended: {failure}")
-    _line(f"{mended.num_shards} shards extracted again, {len(mended.rewritten)} files rewritten")
+        line(f"not mended: {failure}")
+    line(f"{mended.num_shards} shards extracted again, {len(mended.rewritten)} files rewritten")
 
 
 def _touched(ids: tuple[str, ...]) -> str:
@@ -130,14 +133,10 @@ def _touched(ids: tuple[str, ...]) -> str:
     return f"; it holds {', '.join(ids[:5])}{more}"
 
 
-def _line(text: str) -> None:
-    err.print(escape(text), highlight=False, soft_wrap=True)
-
-
 @app.command("export")
 def export(
     name: NameArgument,
-    hdf5: Annotated[Path, typer.Option("--hdf5", help="The HDF5 file to write.")],
+    hdf5: Annotated[Path, typer.Option("--hdf5", help="The HDF5 file to write.", dir_okay=False)],
     store: o.StoreOption = Path("features"),
 ) -> None:
     """Write a feature set as one HDF5 file.
@@ -148,7 +147,7 @@ def export(
 
     found = _open(store, name)
     export_hdf5(found, hdf5)
-    _line(f"{hdf5}: {len(found.ids)} utterances, {hdf5.stat().st_size / 1e6:.1f} MB")
+    line(f"{hdf5}: {len(found.ids)} utterances, {hdf5.stat().st_size / 1e6:.1f} MB")
 
 
 def _open(store: Path, part: str) -> "FeatureSet":

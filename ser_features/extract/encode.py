@@ -24,15 +24,25 @@ class Encoded:
     num_frames: tuple[int, ...]
 
 
-def encode_shard(upstream: Upstream, waves: Waves, budget: int, with_frames: bool) -> Encoded:
-    """Encode waveforms (longest first) in batches of at most ``budget`` padded samples."""
+def encode_shard(
+    upstream: Upstream, ids: Sequence[str], waves: Waves, budget: int, with_frames: bool
+) -> Encoded:
+    """Encode waveforms (longest first) in batches of at most ``budget`` padded samples.
+
+    Raises UpstreamError naming the utterance that does not fit the device even alone, or whose
+    outputs are not finite.
+    """
     parts: list[Encoded] = []
     for batch in batches([len(wave) for wave in waves], budget):
-        parts.extend(_encode_or_split(upstream, waves[batch], with_frames))
-    return _join(parts)
+        parts.extend(_encode_or_split(upstream, ids[batch], waves[batch], with_frames))
+    encoded = _join(parts)
+    _check_finite(encoded, ids, upstream.info.name)
+    return encoded
 
 
-def _encode_or_split(upstream: Upstream, waves: Waves, with_frames: bool) -> Iterator[Encoded]:
+def _encode_or_split(
+    upstream: Upstream, ids: Sequence[str], waves: Waves, with_frames: bool
+) -> Iterator[Encoded]:
     try:
         yield _encode(upstream, waves, with_frames)
         return
@@ -40,13 +50,14 @@ def _encode_or_split(upstream: Upstream, waves: Waves, with_frames: bool) -> Ite
         if len(waves) == 1:
             seconds = len(waves[0]) / upstream.info.sample_rate
             raise UpstreamError(
-                f"{upstream.info.name}: one utterance of {seconds:.1f} s alone does not fit the "
-                f"device's memory; reject long ones with --max-seconds, or use --device cpu"
+                f"{upstream.info.name}: utterance {ids[0]!r} of {seconds:.1f} s does not fit the "
+                f"device's memory even alone; reject long ones with --max-seconds, or use "
+                f"--device cpu"
             ) from error
     torch.cuda.empty_cache()
     half = len(waves) // 2
-    yield from _encode_or_split(upstream, waves[:half], with_frames)
-    yield from _encode_or_split(upstream, waves[half:], with_frames)
+    yield from _encode_or_split(upstream, ids[:half], waves[:half], with_frames)
+    yield from _encode_or_split(upstream, ids[half:], waves[half:], with_frames)
 
 
 def _encode(upstream: Upstream, waves: Waves, with_frames: bool) -> Encoded:
@@ -54,6 +65,17 @@ def _encode(upstream: Upstream, waves: Waves, with_frames: bool) -> Encoded:
     pooled = pool(outputs.hidden, outputs.num_frames)
     frames = ragged_frames(outputs.hidden, outputs.num_frames) if with_frames else None
     return Encoded(pooled, frames, tuple(outputs.num_frames))
+
+
+def _check_finite(encoded: Encoded, ids: Sequence[str], name: str) -> None:
+    pooled = encoded.pooled  # a frame that is not finite shows in its mean
+    for values in (pooled.mean, pooled.std, pooled.mean_layernorm):
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=(1, 2)))
+        if len(bad):
+            raise UpstreamError(
+                f"{name}: the features of utterance {ids[bad[0]]!r} are NaN or infinite; with "
+                "--precision float16 try bfloat16 or float32, else the checkpoint is broken"
+            )
 
 
 def _join(parts: Sequence[Encoded]) -> Encoded:

@@ -10,7 +10,7 @@ from ser_features.errors import UsageError
 from ser_features.extract.estimate import Estimate, check_disk, estimate
 from ser_features.extract.plan import PlanItem, plan_shards
 from ser_features.extract.progress import Progress, Silent
-from ser_features.extract.rejects import known_rejects, stat_of, write_rejects
+from ser_features.extract.rejects import known_rejects, write_rejects
 from ser_features.extract.shards import (
     CPU_BATCH,
     CUDA_BATCH,
@@ -19,7 +19,7 @@ from ser_features.extract.shards import (
     ShardRunner,
 )
 from ser_features.extract.spec import feature_spec, new_spec, rejects_report
-from ser_features.extract.survey import Survey, survey
+from ser_features.extract.survey import Survey, source_of, survey
 from ser_features.manifest import Manifest
 from ser_features.records import FeatureSetSpec, Note, Rejection, Shard, Source
 from ser_features.store.layout import end_frame
@@ -105,11 +105,14 @@ class Extraction:
 
     def run(self) -> Report:
         """Do what is missing, under the feature set's lock where there is anything to write."""
-        found = self._survey(self._stored())
+        stored = self._stored()
+        found = self._survey(stored)
         started, done = time.monotonic(), list[Outcome]()
         if found.wanted:
             check_disk(self.store, self._announce(found))
             with StoreWriter(self.store, self.spec) as writer:
+                if writer.sources != stored:  # another process wrote in the meantime
+                    found = self._survey(writer.sources)
                 shards = self._pending(writer, found.wanted)
                 done = list(self._runner().run(shards, found.wanted, writer))
         found.rejects |= {reject.id: reject for one in done for reject in one.rejects}
@@ -173,15 +176,9 @@ class Extraction:
             first_index=len(writer.shards),
             first_frame=max((end_frame(s, writer.spec) for s in writer.shards), default=0),
         )
-        writer.add_plan(added, [self._source(name) for shard in added for name in shard.ids])
+        table = self.manifest.by_id
+        writer.add_plan(added, [source_of(table[name]) for shard in added for name in shard.ids])
         return [*resumed, *added]
-
-    def _source(self, name: str) -> Source:
-        """Where a planned utterance's audio lies; its hash is known only once it is decoded."""
-        utterance = self.manifest.by_id[name]
-        stat = stat_of(utterance.path)
-        cut = (utterance.start, utterance.end)
-        return Source(name, str(utterance.path), stat.size, stat.mtime_ns, "", *cut)
 
 
 def _still_wanted(shard: Shard, wanted: dict[str, PlanItem]) -> bool:

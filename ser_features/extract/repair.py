@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from ser_features.errors import AudioError, SerfeatError, StoreError
+from ser_features.errors import SerfeatError, StoreError
 from ser_features.extract.progress import Progress, Silent
 from ser_features.extract.shards import CPU_BATCH, Decoded, ShardRunner
 from ser_features.extract.spec import feature_key
-from ser_features.extract.survey import plan_item
+from ser_features.extract.survey import plan_item, source_of
 from ser_features.records import FeatureSetSpec, Source, Utterance
 from ser_features.store.repair import DamagedShard, repair_metadata
 from ser_features.store.schema import name_of
@@ -83,30 +83,37 @@ def _mend(damaged: DamagedShard, upstream: Upstream, writer: StoreWriter) -> str
     runner = ShardRunner(
         upstream, utterances, int(CPU_BATCH * upstream.info.sample_rate), 4, Silent()
     )
-    with ThreadPoolExecutor(runner.workers) as pool:
-        found = list(pool.map(lambda source: _decode(source, runner), damaged.sources))
-    problems = [one for one in found if isinstance(one, str)]
-    if problems:
-        return problems[0]
-    kept = [one for one in found if isinstance(one, Decoded)]
-    outputs = runner.encode(kept, writer.spec)
+    counts = dict(zip(damaged.shard.ids, damaged.shard.num_frames, strict=True))
+    try:
+        with ThreadPoolExecutor(runner.workers) as pool:
+            found = list(pool.map(lambda s: _decode(s, counts[s.id], runner), damaged.sources))
+        kept = [one for one in found if one is not None]
+        outputs = runner.encode(kept, writer.spec)
+    except SerfeatError as error:
+        return str(error)
     writer.invalidate([damaged.shard.index])
     writer.write(damaged.shard, outputs)
     return None
 
 
-def _decode(source: Source, runner: ShardRunner) -> Decoded | str | None:
-    """The same audio again; a sentence where it is not the same, None where it never was usable."""
-    known = bool(source.audio_sha256)  # a lost commit record leaves only the plan, without hashes
-    try:
-        item = plan_item(runner.utterances[source.id], runner.upstream, float("inf"))
-    except AudioError as error:
-        return str(error) if known else None
+def _decode(source: Source, num_frames: int, runner: ShardRunner) -> Decoded | None:
+    """The same audio again, None where it never was usable. StoreError where it is not the same."""
+    utterance = runner.utterances[source.id]
+    item = plan_item(utterance, runner.upstream, float("inf"))
     decoded = runner.decode(item)
+    known = bool(source.audio_sha256)  # a lost commit record leaves only the plan, without hashes
     if not isinstance(decoded, Decoded):
-        return decoded.detail if known else None
-    if known and decoded.source.audio_sha256 != source.audio_sha256:
-        return f"{source.path} is not the audio that was extracted; run 'serfeat extract' again"
+        if not known and source_of(utterance) == source:
+            return None
+        raise StoreError(decoded.detail)
+    if known:
+        same = decoded.source.audio_sha256 == source.audio_sha256
+    else:
+        same = item.num_frames == num_frames
+    if not same:
+        raise StoreError(
+            f"{source.path} is not the audio that was extracted; run 'serfeat extract' again"
+        )
     return decoded
 
 

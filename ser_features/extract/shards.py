@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,7 @@ from ser_features.errors import AudioError, SerfeatError
 from ser_features.extract.encode import Encoded, encode_shard
 from ser_features.extract.plan import PlanItem
 from ser_features.extract.progress import Progress
-from ser_features.extract.rejects import stat_of
-from ser_features.extract.survey import reject
+from ser_features.extract.survey import reject, source_of
 from ser_features.records import FeatureSetSpec, Note, Rejection, Shard, Source, Utterance
 from ser_features.store.outputs import ShardOutputs, fits_float16
 from ser_features.store.writer import StoreWriter
@@ -99,7 +98,7 @@ class ShardRunner:
     def decode(self, item: PlanItem) -> Decoded | Rejection:
         """One utterance's waveform, exactly as long as planned, or why there is none."""
         utterance = self.utterances[item.id]
-        stat = stat_of(utterance.path)
+        before = source_of(utterance)
         try:
             wave = load(utterance, self.upstream.info.sample_rate)
             if len(wave.samples) != item.num_samples:
@@ -110,9 +109,7 @@ class ShardRunner:
                 )
         except AudioError as error:
             return reject(utterance, error)
-        cut = (utterance.start, utterance.end)
-        path = str(utterance.path)
-        source = Source(utterance.id, path, stat.size, stat.mtime_ns, wave.sha256, *cut)
+        source = replace(before, audio_sha256=wave.sha256)
         return Decoded(source, wave.samples, tuple(wave.notes))
 
     def encode(self, kept: Sequence[Decoded], spec: FeatureSetSpec) -> ShardOutputs:
@@ -120,8 +117,8 @@ class ShardRunner:
         with_frames = spec.frames != "none"
         if not kept:
             return _nothing(spec)
-        waves = [one.samples for one in kept]
-        encoded = encode_shard(self.upstream, waves, self.budget, with_frames)
+        ids, waves = [one.source.id for one in kept], [one.samples for one in kept]
+        encoded = encode_shard(self.upstream, ids, waves, self.budget, with_frames)
         return ShardOutputs(
             sources=tuple(one.source for one in kept),
             mean=encoded.pooled.mean,

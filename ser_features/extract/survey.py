@@ -54,6 +54,13 @@ def survey(
     return result
 
 
+def source_of(utterance: Utterance, audio_sha256: str = "") -> Source:
+    """Where an utterance's audio lies now, found from any folder; without a hash while planned."""
+    stat = stat_of(utterance.path)
+    path, cut = str(utterance.path.absolute()), (utterance.start, utterance.end)
+    return Source(utterance.id, path, stat.size, stat.mtime_ns, audio_sha256, *cut)
+
+
 def reject(utterance: Utterance, error: AudioError) -> Rejection:
     """The report's row for an utterance that cannot be used."""
     return Rejection(utterance.id, str(utterance.path), error.reason, str(error))
@@ -64,6 +71,8 @@ def _look(
 ) -> Source | PlanItem | Rejection:
     try:
         if source is not None and _unchanged(utterance, source, upstream.info.sample_rate):
+            if max_seconds is not None:  # what is used must not depend on what is stored
+                plan_item(utterance, upstream, max_seconds)
             return source
         return plan_item(utterance, upstream, max_seconds)
     except AudioError as error:
@@ -71,9 +80,8 @@ def _look(
 
 
 def _unchanged(utterance: Utterance, source: Source, rate: int) -> bool:
-    stat = stat_of(utterance.path)
-    same_cut = (utterance.start, utterance.end) == (source.start, source.end)
-    if same_cut and (stat.size, stat.mtime_ns) == (source.size, source.mtime_ns):
+    # Size and time alone do not tell apart the files of an unpacked archive.
+    if source_of(utterance, source.audio_sha256) == source:
         return True
     return load(utterance, rate).sha256 == source.audio_sha256
 

@@ -1,51 +1,87 @@
 """Train any head by its name, on a feature set, for given folds and seeds."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ser_features.errors import UsageError
-from ser_features.heads.table import HEADS
+from ser_features.heads.table import FRAMES, HEADS
 from ser_features.records import Fold, FoldScore, Json
+from ser_features.registry import unknown
 from ser_features.store.reader import FeatureSet
+from ser_features.train.frame_recipes import FRAME_RECIPES, FrameConfig, LinearConfig
 from ser_features.train.recipes import LR_AUTO, SUPERB_RECIPES, SuperbConfig
 from ser_features.train.stack import index_folds
 
 Progress = Callable[[int, int], None]
 Indices = npt.NDArray[np.int64]
+Config = SuperbConfig | FrameConfig | LinearConfig
+# They bound memory or use threads; results do not depend on them.
+INERT = ("max_bytes", "memory_bytes", "readers", "max_iter")
+BEST_LAYER = "best-layer"
+"""The row that head ``layers`` adds: in every fold, the layer that dev chooses."""
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """How a head is trained: a recipe, and what was changed of it (None: as the recipe has it).
+    """How heads are trained: a recipe and what was changed of it (None: as the recipe has it).
 
-    ``normalize`` trains on the mean of layer-normed frames, as s3prl's featurizer option does.
+    A recipe counts for the heads that have it; the others take their default. ``steps`` are
+    updates, or epochs of heads on frames. ``normalize`` trains pooled heads on the mean of
+    layer-normed frames, as s3prl's featurizer option does.
     """
 
-    recipe: str = "quick"
+    recipe: str | None = None
     steps: int | None = None
     lrs: tuple[float, ...] | None = None
+    layers: str | None = None
     normalize: bool = False
     device: str = "cpu"
 
-    def superb(self) -> SuperbConfig:
-        """The recipe of the ``superb`` head with the changes applied."""
-        config = SUPERB_RECIPES[self.recipe]
+    def config(self, head: str) -> Config:
+        """All numbers of a head's training. Raises TrainError where one makes no sense."""
+        kind = "mean_layernorm" if self.normalize else "mean"
+        if head == "superb":
+            return self._superb().validate()
+        if HEADS[head].reads == FRAMES:
+            return replace(self._frames(), head=head).validate()
+        layers = self.layers or ("all" if head == "layers" else "last")
+        return LinearConfig(layers=layers, kind=kind).validate()
+
+    def describe(self, head: str) -> dict[str, Json]:
+        """What of it decides the result: part of the run's key."""
+        numbers = {k: v for k, v in asdict(self.config(head)).items() if k not in INERT}
+        own = {"layers": self.layers or "all", "normalize": self.normalize}
+        return {"head": head, **(own if head == "superb" else {}), **numbers}
+
+    def _superb(self) -> SuperbConfig:
+        recipe = self.recipe or "quick"
+        config = SUPERB_RECIPES[recipe if recipe in SUPERB_RECIPES else "quick"]
         if self.steps is not None:
             every = min(config.eval_every, max(1, self.steps // 20))
             config = replace(config, steps=self.steps, eval_every=every)
-        if self.lrs is not None:
-            config = replace(config, lrs=self.lrs)
-        return config.validate()
+        return config if self.lrs is None else replace(config, lrs=self.lrs)
 
-    def describe(self, head: str) -> dict[str, Json]:
-        """What enters the run's key: every number that decides the result."""
-        chosen = HEADS[head]
-        numbers = asdict(self.superb())
-        numbers.pop("max_bytes")  # bounds memory, changes nothing
-        return {"head": chosen.name, "normalize": self.normalize, **numbers}
+    def _frames(self) -> FrameConfig:
+        recipe = self.recipe or "data2vec-ser"
+        config = FRAME_RECIPES[recipe if recipe in FRAME_RECIPES else "data2vec-ser"]
+        changed = {"epochs": self.steps, "lrs": self.lrs, "layers": self.layers}
+        return replace(config, **{k: v for k, v in changed.items() if v is not None})  # type: ignore[arg-type]
+
+
+def check_recipe(recipe: str | None, heads: Sequence[str]) -> None:
+    """UsageError where none of the heads has the recipe."""
+    has = {
+        name: FRAME_RECIPES if HEADS[name].reads == FRAMES else SUPERB_RECIPES
+        for name in heads
+        if name not in ("linear", "layers")
+    }
+    if recipe is not None and not any(recipe in table for table in has.values()):
+        known = sorted({name for table in has.values() for name in table})
+        raise UsageError(unknown(f"recipe of {', '.join(heads)}", recipe, known))
 
 
 def parse_lrs(text: str | None) -> tuple[float, ...] | None:
@@ -64,6 +100,11 @@ def parse_lrs(text: str | None) -> tuple[float, ...] | None:
         raise UsageError(f"--lr {text!r}: expected numbers by commas, or auto") from None
 
 
+def needs_frames(heads: Sequence[str]) -> bool:
+    """Whether any of the heads reads frames."""
+    return any(HEADS[head].reads == FRAMES for head in heads)
+
+
 def train_head(
     head: str,
     features: FeatureSet,
@@ -73,23 +114,60 @@ def train_head(
     seeds: Sequence[int],
     training: Training,
     progress: Progress | None = None,
-) -> list[FoldScore]:
+) -> dict[str, list[FoldScore]]:
     """Train ``head`` for every fold and seed; ``labels`` [len(ids)] are class indices.
 
-    Raises TrainError where the features or folds cannot be trained on.
+    The result has one entry, ``head``; for ``layers`` one for each layer (``layers:3``) and one
+    for the layer that dev chooses (``best-layer``). Raises TrainError where the features or folds
+    cannot be trained on.
     """
-    from ser_features.train.superb import train_superb
+    by_name = {fold.name: fold for fold in folds}
+    outcomes = _train(head, features, tuple(ids), labels, folds, seeds, training, progress)
+    return {
+        name: [outcome.to_fold_score(by_name[outcome.fold]) for outcome in part]
+        for name, part in outcomes.items()
+    }
 
-    HEADS[head]
-    kind = "mean_layernorm" if training.normalize else "mean"
-    outcomes = train_superb(
-        features.pooled(kind, ids),
-        labels,
-        index_folds(folds, ids),
-        seeds,
-        training.superb(),
-        device=training.device,
-        progress=progress,
-    )
-    by_name: Mapping[str, Fold] = {fold.name: fold for fold in folds}
-    return [outcome.to_fold_score(by_name[outcome.fold]) for outcome in outcomes]
+
+def _train(
+    head: str,
+    features: FeatureSet,
+    ids: tuple[str, ...],
+    labels: Indices,
+    folds: Sequence[Fold],
+    seeds: Sequence[int],
+    training: Training,
+    progress: Progress | None,
+) -> dict[str, list[Any]]:
+    from ser_features.train.frames import run_frames
+    from ser_features.train.linear import best_layers, run_layers, run_linear
+    from ser_features.train.superb import train_superb
+    from ser_features.views import FrameView, PooledView
+
+    config = training.config(head)
+    indexed = index_folds(folds, ids)
+    options: Any = {"device": training.device, "progress": progress}
+    if isinstance(config, FrameConfig):
+        frames = FrameView(features, ids, config.layers)
+        return {head: run_frames(frames, labels, indexed, seeds, config, **options)}
+    view = PooledView(features, ids, "mean_layernorm" if training.normalize else "mean")
+    if isinstance(config, SuperbConfig):
+        data = view.load(training.layers or "all")
+        return {head: train_superb(data, labels, indexed, seeds, config, **options)}
+    if head == "linear":
+        return {head: run_linear(view, labels, indexed, seeds, config, **options)}
+    outcomes = run_layers(view, labels, indexed, seeds, config, **options)
+    layers: dict[str, list[Any]] = {BEST_LAYER: best_layers(outcomes)}
+    for outcome in outcomes:
+        layers.setdefault(f"layers:{outcome.setting['layer']}", []).append(outcome)
+    return layers
+
+
+def rows_of(head: str, training: Training, num_layers: int) -> list[str]:
+    """The keys of ``train_head``'s result: the leaderboard rows that a head makes."""
+    if head != "layers":
+        return [head]
+    from ser_features.views import resolve_layers
+
+    layers = resolve_layers(training.layers or "all", num_layers)
+    return [BEST_LAYER, *(f"layers:{layer}" for layer in layers)]

@@ -121,7 +121,17 @@ def test_unknown_corpus() -> None:
 
 
 def test_every_corpus_file_is_in_the_table() -> None:
-    helpers = {"__init__", "demo_synth", "emobox", "files", "folder", "spec", "table", "tree"}
+    helpers = {
+        "__init__",
+        "demo_synth",
+        "emobox",
+        "files",
+        "folder",
+        "spec",
+        "superb",
+        "table",
+        "tree",
+    }
     modules = {path.stem for path in PACKAGE.glob("*.py")} - helpers
     assert modules == {name.split("-")[0] for name in CORPORA}
 

@@ -1,0 +1,1 @@
+"""Downstream heads: one a file, and one table of them."""

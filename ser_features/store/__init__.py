@@ -1,0 +1,1 @@
+"""The feature store: Zarr arrays, shards, commit records, checksums; no audio, no torch."""

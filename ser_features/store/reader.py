@@ -1,0 +1,299 @@
+"""Reading a feature set: committed shards only, every byte through its checksum."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ser_features.errors import DamageError, StoreError
+from ser_features.records import FeatureSetSpec, Json, Source
+from ser_features.registry import unknown
+from ser_features.store.catalog import names_in
+from ser_features.store.layout import array_objects, ids_in_object, row_starts
+from ser_features.store.schema import (
+    POOLED,
+    Location,
+    check_inside,
+    check_store,
+    cut_of,
+    locate,
+    name_of,
+)
+from ser_features.store.shards import Sharding, read_part
+from ser_features.store.state import Commit, State, load_state
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFrames:
+    """One shard's utterances in a row: ``frames`` is [sum(num_frames), layers, D]."""
+
+    ids: tuple[str, ...]
+    num_frames: tuple[int, ...]
+    frames: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    commit: Commit
+    position: int  # in the shard
+    start: int  # first frame
+    num_frames: int
+    source: Source
+
+
+class FeatureSet:
+    """The committed content of one feature set as it was when opened.
+
+    Rows are in the order of ``ids``: shard by shard. Where an id was extracted twice (its audio
+    changed), only the later one is there. Reads raise DamageError where stored bytes do not match
+    their checksum, and name the object and the utterances in it.
+    """
+
+    def __init__(self, location: Location, state: State) -> None:
+        self._location, self._state = location, state
+        self._rows = _latest_rows(state)
+
+    @property
+    def spec(self) -> FeatureSetSpec:
+        """Names, shape and key."""
+        return self._state.metadata.spec
+
+    @property
+    def name(self) -> str:
+        """``corpus/upstream/leaf``."""
+        return self._location.name
+
+    @property
+    def provenance(self) -> Mapping[str, Json]:
+        """How it was made: upstream, checkpoint hashes, preprocessing, versions, device, date."""
+        return self.spec.provenance
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The utterances that are present."""
+        return tuple(self._rows)
+
+    @property
+    def num_frames(self) -> NDArray[np.int64]:
+        """Frames of each utterance, in the order of ``ids``."""
+        return np.array([row.num_frames for row in self._rows.values()], np.int64)
+
+    @property
+    def audio_sha256(self) -> tuple[str, ...]:
+        """Hash of each utterance's decoded audio, in the order of ``ids``."""
+        return tuple(row.source.audio_sha256 for row in self._rows.values())
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """What each utterance was made from, by id."""
+        return {key: row.source for key, row in self._rows.items()}
+
+    @property
+    def planned_shards(self) -> int:
+        """Shards of all generations of the plan."""
+        return len(self._state.shards)
+
+    @property
+    def committed_shards(self) -> int:
+        """Shards that need no more work: written or abandoned."""
+        return len(self._state.commits)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing that was planned is still to be written."""
+        return self.committed_shards == self.planned_shards
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all stored objects."""
+        commits = self._state.commits.values()
+        return sum(total.size for commit in commits for total in commit.objects.values())
+
+    def pooled(
+        self, kind: str, ids: Sequence[str] | None = None, layers: Sequence[int] | None = None
+    ) -> NDArray[np.float32]:
+        """Pooled features, float32 [len(ids), len(layers), D], in the order asked.
+
+        ``kind`` is mean, std or mean_layernorm; None means all ids, all layers. Negative layers
+        count from the last. Raises StoreError for a name that is not there.
+        """
+        if kind not in POOLED:
+            raise StoreError(unknown("pooled array", kind, POOLED))
+        rows = [self._row(key) for key in (self.ids if ids is None else ids)]
+        chosen = self._layers(layers)
+        out = np.empty((len(rows), len(chosen), self.spec.dim), np.float32)
+        for members in _by_shard(rows).values():
+            commit = rows[members[0]].commit
+            at = np.array([rows[i].position for i in members])
+            for first, last in _runs(sorted(set(at.tolist()))):
+                block = np.empty((last - first, len(chosen), self.spec.dim), np.float32)
+                self._read_rows(f"pooled/{kind}", commit, first, chosen, block)
+                hit = (at >= first) & (at < last)
+                out[np.array(members)[hit]] = block[at[hit] - first]
+        return out
+
+    def frames(self, utterance: str, layers: Sequence[int] | None = None) -> NDArray[Any]:
+        """Every frame of one utterance, [T, len(layers), D] in the stored dtype.
+
+        Raises StoreError where the id is not there or the feature set keeps no frames.
+        """
+        self._check_frames()
+        return self._read_utterances([self._row(utterance)], self._layers(layers))
+
+    def iter_shards(self, layers: Sequence[int] | None = None) -> Iterator[ShardFrames]:
+        """All frames, shard by shard: the fast way through a whole feature set.
+
+        Memory holds one shard at a time. Raises StoreError where the set keeps no frames.
+        """
+        self._check_frames()
+        chosen = self._layers(layers)
+        for index in sorted(self._state.commits):
+            commit = self._state.commits[index]
+            keys = [key for key in commit.ids if self._rows[key].commit is commit]
+            if keys:
+                rows = [self._rows[key] for key in keys]
+                counts = tuple(row.num_frames for row in rows)
+                yield ShardFrames(tuple(keys), counts, self._read_utterances(rows, chosen))
+
+    def _read_utterances(self, rows: Sequence[_Row], layers: Sequence[int]) -> NDArray[Any]:
+        """The frames of a shard's utterances in stored order, [sum of frames, layers, D]."""
+        total = sum(row.num_frames for row in rows)
+        out = np.empty((total, len(layers), self.spec.dim), self.spec.frames)
+        commit = rows[0].commit
+        done = 0
+        for first, last in _merged([(row.start, row.start + row.num_frames) for row in rows]):
+            piece = out[done : done + last - first]  # no gap of a rejected utterance within
+            self._read_rows("frames", commit, first - commit.shard.first_frame, layers, piece)
+            done += last - first
+        return out
+
+    def _row(self, key: str) -> _Row:
+        row = self._rows.get(key)
+        if row is None:
+            raise StoreError(
+                f"feature set {self.name} holds no utterance {key!r} ({len(self._rows)} are there, "
+                f"{self.committed_shards} of {self.planned_shards} shards): run 'serfeat extract'"
+            )
+        return row
+
+    def _layers(self, layers: Sequence[int] | None) -> list[int]:
+        every = range(self.spec.num_layers)
+        try:
+            return list(every) if layers is None else [every[layer] for layer in layers]
+        except IndexError:
+            raise StoreError(
+                f"layers {list(layers or ())} of {self.name}: it has layers 0 to {every[-1]}"
+            ) from None
+
+    def _check_frames(self) -> None:
+        if self.spec.frames == "none":
+            raise StoreError(
+                f"feature set {self.name} keeps pooled features only: run "
+                "'serfeat extract --frames'"
+            )
+
+    def _read_rows(
+        self, array: str, commit: Commit, start: int, layers: Sequence[int], out: NDArray[Any]
+    ) -> None:
+        """Fill ``out`` [n, layers, D] from row ``start`` of the shard's first object on."""
+        cut = cut_of(self.spec, array)
+        names = array_objects(self.spec, commit.shard, array)
+        done = 0
+        while done < len(out):
+            k, row = divmod(start + done, cut.rows)
+            piece = out[done : done + cut.rows - row]
+            self._read_object(commit, names[k], cut, row, layers, piece)
+            done += len(piece)
+
+    def _read_object(
+        self,
+        commit: Commit,
+        name: str,
+        cut: Sharding,
+        row: int,
+        layers: Sequence[int],
+        out: NDArray[Any],
+    ) -> None:
+        path = self._location.group / name
+        check_inside(self._location.store, path.parent)
+        try:
+            read_part(path, cut, row, layers, out)
+        except DamageError as error:
+            raise self._damage(commit, name, str(error)) from error
+        except FileNotFoundError as error:
+            raise self._damage(commit, name, "missing") from error
+        except OSError as error:
+            raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
+
+    def _damage(self, commit: Commit, name: str, problem: str) -> DamageError:
+        present = set(commit.ids)
+        ids = [key for key in ids_in_object(self.spec, commit.shard, name) if key in present]
+        shown = ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
+        return DamageError(
+            f"feature set {self.name}: {name} is damaged ({problem}); it holds "
+            f"{shown}; run 'serfeat store verify --repair'"
+        )
+
+
+def open_feature_set(store: Path, which: str | FeatureSetSpec) -> FeatureSet:
+    """Open a feature set by its name ``corpus/upstream/leaf`` or by its spec.
+
+    Raises StoreError where there is none, DamageError where a sealed file is damaged.
+    """
+    check_store(store)
+    name = which if isinstance(which, str) else name_of(which)
+    location = locate(store, name)
+    try:
+        return FeatureSet(location, load_state(location))
+    except FileNotFoundError as error:
+        if location.commits.is_dir() and error.filename != str(location.metadata):
+            raise DamageError(f"{error.filename} vanished while reading; try again") from error
+        raise StoreError(unknown("feature set", location.name, names_in(store))) from None
+    except OSError as error:
+        raise StoreError(f"cannot read {location.name}: {error}") from error
+
+
+def _latest_rows(state: State) -> dict[str, _Row]:
+    rows: dict[str, _Row] = {}
+    for index in sorted(state.commits):
+        commit = state.commits[index]
+        shard = commit.shard
+        sources = {source.id: source for source in commit.sources}
+        starts = row_starts(shard)
+        for position, key in enumerate(shard.ids):
+            if key in sources:
+                rows.pop(key, None)
+                count = shard.num_frames[position]
+                rows[key] = _Row(commit, position, starts[position], count, sources[key])
+    return rows
+
+
+def _by_shard(rows: list[_Row]) -> dict[int, list[int]]:
+    """Positions in ``rows`` of each shard's members."""
+    groups: dict[int, list[int]] = {}
+    for i, row in enumerate(rows):
+        groups.setdefault(row.commit.shard.index, []).append(i)
+    return groups
+
+
+def _runs(rows: list[int]) -> list[tuple[int, int]]:
+    """Rising row numbers as ``(first, last + 1)`` of the runs without a gap."""
+    return _merged([(row, row + 1) for row in rows])
+
+
+def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans in rising order, with neighbours joined.
+
+    >>> _merged([(0, 2), (2, 5), (7, 8)])
+    [(0, 5), (7, 8)]
+    """
+    joined: list[tuple[int, int]] = []
+    for first, last in spans:
+        if joined and joined[-1][1] == first:
+            joined[-1] = (joined[-1][0], last)
+        else:
+            joined.append((first, last))
+    return joined

@@ -1,0 +1,267 @@
+"""Plans and commit records: the sealed files that say what a feature set holds."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from ser_features.errors import DamageError
+from ser_features.files import read_sealed
+from ser_features.records import FeatureSetSpec, Json, Shard, Source
+from ser_features.store.layout import check_shard, end_frame, shard_objects
+from ser_features.store.objects import ObjectSum
+from ser_features.store.schema import (
+    SCHEMA,
+    Location,
+    check_schema,
+    documents,
+    name_of,
+    spec_from_json,
+    spec_to_json,
+)
+
+T = TypeVar("T")
+_COMMIT_FILE = re.compile(r"shard-(\d{8})\.json")
+_PLAN_FILE = re.compile(r"plan-(\d{4})\.json")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One generation: its shards, and where each utterance's audio lies as far as it was said."""
+
+    generation: int
+    shards: tuple[Shard, ...]
+    sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A shard that is in the store: which of its utterances, made from what, in which objects.
+
+    ``objects`` is keyed by path relative to the group. An abandoned shard has none.
+    """
+
+    shard: Shard
+    sources: tuple[Source, ...]
+    objects: Mapping[str, ObjectSum]
+    abandoned: bool = False
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The utterances that are present, in row order."""
+        return tuple(source.id for source in self.sources)
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """The sealed spec, the intended Zarr documents and the size of the plan.
+
+    While ``growing``, the documents on disk may still be those of one generation less.
+    """
+
+    spec: FeatureSetSpec
+    documents: Mapping[str, str]
+    plans: int
+    shards: int
+    utterances: int
+    growing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All sealed files of one feature set, checked against each other."""
+
+    metadata: Metadata
+    plans: tuple[Plan, ...]
+    commits: Mapping[int, Commit] = field(default_factory=dict)
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """Every planned shard, in order of its index."""
+        return tuple(shard for plan in self.plans for shard in plan.shards)
+
+
+def load_state(location: Location) -> State:
+    """Read every sealed file of a feature set; DamageError names the first that is not sound."""
+    metadata = load_metadata(location)
+    plans = tuple(load_plan(location, index, metadata.spec) for index in plan_indices(location))
+    if len(plans) < metadata.plans or [p.generation for p in plans] != list(range(len(plans))):
+        raise DamageError(
+            f"feature set {location.name}: a plan file is missing ({len(plans)} of "
+            f"{metadata.plans}); run 'serfeat store verify'"
+        )
+    shards = {shard.index: shard for plan in plans for shard in plan.shards}
+    commits = {
+        index: load_commit(location, index, metadata.spec, shards.get(index))
+        for index in commit_indices(location)
+    }
+    return State(metadata, plans, commits)
+
+
+def plan_indices(location: Location) -> list[int]:
+    """The generations that have a plan file."""
+    return _indices(location.commits, _PLAN_FILE)
+
+
+def commit_indices(location: Location) -> list[int]:
+    """The shards that have a commit record (not read, only listed)."""
+    return _indices(location.commits, _COMMIT_FILE)
+
+
+def _indices(folder: Path, pattern: re.Pattern[str]) -> list[int]:
+    names = (pattern.fullmatch(path.name) for path in folder.iterdir())
+    return sorted(int(match[1]) for match in names if match)
+
+
+def load_metadata(location: Location) -> Metadata:
+    """The checked metadata.json; FileNotFoundError where there is none."""
+    metadata = _load(location.metadata, metadata_from_json)
+    if name_of(metadata.spec) != location.name:
+        raise DamageError(
+            f"{location.metadata} describes the feature set {name_of(metadata.spec)}, not "
+            f"{location.name}: it was moved or renamed; move it back"
+        )
+    return metadata
+
+
+def load_plan(location: Location, generation: int, spec: FeatureSetSpec) -> Plan:
+    """One checked generation of the plan."""
+    path = location.plan(generation)
+    plan = _load(path, plan_from_json)
+    if plan.generation != generation:
+        raise DamageError(f"{path} holds the plan of generation {plan.generation}")
+    for shard in plan.shards:
+        check_shard(shard, spec)
+    return plan
+
+
+def load_commit(
+    location: Location, index: int, spec: FeatureSetSpec, planned: Shard | None
+) -> Commit:
+    """One checked commit record; ``planned`` is what the plan says of that shard."""
+    commit = read_commit(location, index, spec)
+    if commit.shard != planned:
+        raise DamageError(
+            f"{location.commit(index)} does not match the plan; run 'serfeat store verify'"
+        )
+    return commit
+
+
+def read_commit(location: Location, index: int, spec: FeatureSetSpec) -> Commit:
+    """One commit record, checked in itself but not against the plan."""
+    path = location.commit(index)
+    commit = _load(path, commit_from_json)
+    if commit.shard.index != index:
+        raise DamageError(f"{path} is the record of shard {commit.shard.index}")
+    check_shard(commit.shard, spec)
+    names = set(commit.objects)
+    if not names <= set(shard_objects(spec, commit.shard)) or bool(names) != bool(commit.ids):
+        raise DamageError(f"{path} does not name the objects of shard {index}")
+    return commit
+
+
+def _load(path: Path, parse: Callable[[Json], T]) -> T:
+    body = read_sealed(path)
+    try:
+        check_schema(body, path)
+        return parse(body)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamageError(f"{path} is sealed but not valid: {error!r}") from error
+
+
+def intended(spec: FeatureSetSpec, plans: Iterable[Plan]) -> Metadata:
+    """The metadata that a spec and its plans imply."""
+    plans = tuple(plans)
+    shards = [shard for plan in plans for shard in plan.shards]
+    rows = max((shard.index + 1 for shard in shards), default=0) * spec.rows
+    frames = max((end_frame(shard, spec) for shard in shards), default=0)
+    utterances = len({key for shard in shards for key in shard.ids})
+    texts = documents(spec, rows, frames)
+    return Metadata(spec, texts, len(plans), len(shards), utterances)
+
+
+def metadata_to_json(metadata: Metadata) -> Json:
+    """The body of metadata.json."""
+    return {
+        "schema": SCHEMA,
+        "spec": spec_to_json(metadata.spec),
+        "plans": metadata.plans,
+        "shards": metadata.shards,
+        "utterances": metadata.utterances,
+        "growing": metadata.growing,
+        "documents": dict(metadata.documents),
+    }
+
+
+def metadata_from_json(body: Json) -> Metadata:
+    """The checked metadata; ValueError, TypeError or KeyError where the JSON is not one."""
+    texts = {_text(name): _text(text) for name, text in body["documents"].items()}
+    if set(texts) != set(documents(spec_from_json(body["spec"]), 0, 0)):
+        raise ValueError("the documents are not those of a feature set")
+    plans, shards, utterances = (_integer(body[name]) for name in ("plans", "shards", "utterances"))
+    growing = body["growing"] is True
+    return Metadata(spec_from_json(body["spec"]), texts, plans, shards, utterances, growing)
+
+
+def plan_to_json(plan: Plan) -> Json:
+    """The body of a plan file."""
+    return {"schema": SCHEMA, **asdict(plan)}
+
+
+def plan_from_json(body: Json) -> Plan:
+    """The checked plan; ValueError, TypeError or KeyError where the JSON is not one."""
+    shards = tuple(_shard(item) for item in body["shards"])
+    sources = tuple(_source(item) for item in body["sources"])
+    return Plan(_integer(body["generation"]), shards, sources)
+
+
+def commit_to_json(commit: Commit) -> Json:
+    """The body of a commit record."""
+    return {"schema": SCHEMA, **asdict(commit)}
+
+
+def commit_from_json(body: Json) -> Commit:
+    """The checked record; ValueError, TypeError or KeyError where the JSON is not one."""
+    sums = {
+        _text(name): ObjectSum(_sha256(item["sha256"]), _integer(item["size"]))
+        for name, item in body["objects"].items()
+    }
+    sources = tuple(_source(item) for item in body["sources"])
+    commit = Commit(_shard(body["shard"]), sources, sums, body["abandoned"] is True)
+    present = set(commit.ids)
+    if commit.ids != tuple(key for key in commit.shard.ids if key in present):
+        raise ValueError("the present utterances are not those of the shard, in its order")
+    return commit
+
+
+def _shard(item: Json) -> Shard:
+    ids = tuple(_text(key) for key in item["ids"])
+    counts = tuple(_integer(count) for count in item["num_frames"])
+    return Shard(_integer(item["index"]), ids, counts, _integer(item["first_frame"]))
+
+
+def _source(item: Json) -> Source:
+    source = Source(**item)
+    for text in (source.id, source.path, source.audio_sha256):
+        _text(text)
+    return source
+
+
+def _text(value: Json) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, found {value!r}")
+    return value
+
+
+def _integer(value: Json) -> int:
+    if type(value) is not int or value < 0:
+        raise TypeError(f"expected a count, found {value!r}")
+    return value
+
+
+def _sha256(value: Json) -> str:
+    if not _SHA256.fullmatch(_text(value)):
+        raise ValueError(f"expected a sha256, found {value!r}")
+    return _text(value)

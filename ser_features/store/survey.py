@@ -1,0 +1,131 @@
+"""Reading a feature set that may be damaged: all that is sound, and a list of what is not."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from ser_features.errors import StoreError
+from ser_features.records import FeatureSetSpec, Shard, Source
+from ser_features.store.schema import Location, name_of, spec_from_attributes
+from ser_features.store.state import (
+    Commit,
+    Metadata,
+    Plan,
+    commit_indices,
+    load_metadata,
+    load_plan,
+    plan_indices,
+    read_commit,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One file that is not what it should be.
+
+    ``object`` is its path in the store; ``kind`` is missing, truncated (another size), changed
+    or invalid. ``shard`` and ``ids`` say what it touches; none where it holds no features.
+    """
+
+    feature_set: str
+    object: str
+    kind: str
+    detail: str
+    shard: int | None = None
+    ids: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Survey:
+    """What can be read of one feature set; ``spec`` is None where nothing says what it is."""
+
+    location: Location
+    spec: FeatureSetSpec | None = None
+    metadata: Metadata | None = None
+    plans: dict[int, Plan] = field(default_factory=dict)
+    commits: dict[int, Commit] = field(default_factory=dict)
+    bad_plans: list[int] = field(default_factory=list)
+    bad_commits: list[int] = field(default_factory=list)
+    damage: list[Damage] = field(default_factory=list)
+
+    @property
+    def shards(self) -> dict[int, Shard]:
+        """Every planned shard by index."""
+        return {shard.index: shard for plan in self.plans.values() for shard in plan.shards}
+
+    @property
+    def planned_sources(self) -> dict[str, Source]:
+        """Where the plans say that the audio lies, by utterance; later generations count."""
+        plans = (self.plans[index] for index in sorted(self.plans))
+        return {source.id: source for plan in plans for source in plan.sources}
+
+    def add(self, path: Path, kind: str, detail: str, shard: Shard | None = None) -> None:
+        """Note one damaged file."""
+        index, ids = (shard.index, shard.ids) if shard else (None, ())
+        where = self.location.relative(path)
+        self.damage.append(Damage(self.location.name, where, kind, detail, index, ids))
+
+
+def survey(location: Location) -> Survey:
+    """Read all sealed files of a feature set, whatever their state."""
+    found = Survey(location)
+    found.metadata = _attempt(found, location.metadata, lambda: load_metadata(location))
+    spec = found.metadata.spec if found.metadata else _spec_of_group(location)
+    found.spec = spec
+    if spec is not None and location.commits.is_dir():
+        _read_plans(found, spec)
+        _read_commits(found, spec)
+    return found
+
+
+def _read_plans(found: Survey, spec: FeatureSetSpec) -> None:
+    location = found.location
+    expected = found.metadata.plans if found.metadata else 0
+    for index in range(max([expected, *(i + 1 for i in plan_indices(location))])):
+        path = location.plan(index)
+        plan = _attempt(found, path, lambda i=index: load_plan(location, i, spec))  # type: ignore[misc]
+        if plan is None:
+            found.bad_plans.append(index)
+        else:
+            found.plans[index] = plan
+
+
+def _read_commits(found: Survey, spec: FeatureSetSpec) -> None:
+    location, shards = found.location, found.shards
+    for index in commit_indices(location):
+        path, planned = location.commit(index), shards.get(index)
+        commit = _attempt(found, path, lambda i=index: read_commit(location, i, spec), planned)  # type: ignore[misc]
+        # With a plan lost, a shard that no other plan knows may well be right.
+        fits = commit and (commit.shard == planned or (planned is None and found.bad_plans))
+        if commit and not fits:
+            found.add(path, "invalid", "does not match the plan", planned)
+        if commit and fits:
+            found.commits[index] = commit
+        else:
+            found.bad_commits.append(index)
+
+
+def _attempt(
+    found: Survey, path: Path, read: Callable[[], T], shard: Shard | None = None
+) -> T | None:
+    try:
+        return read()
+    except FileNotFoundError:
+        found.add(path, "missing", "the file is not there", shard)
+    except StoreError as error:
+        found.add(path, "changed", str(error), shard)
+    except OSError as error:
+        found.add(path, "invalid", str(error), shard)
+    return None
+
+
+def _spec_of_group(location: Location) -> FeatureSetSpec | None:
+    """The spec from the group's own attributes, where they are sound and of this place."""
+    try:
+        spec = spec_from_attributes((location.group / "zarr.json").read_text())
+        return spec if name_of(spec) == location.name else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

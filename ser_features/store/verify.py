@@ -1,0 +1,222 @@
+"""Checking every byte of a store, and listing what was left behind."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from ser_features.errors import DamageError
+from ser_features.files import read_sealed
+from ser_features.fingerprint import file_sha256
+from ser_features.store.catalog import names_in
+from ser_features.store.layout import ids_in_object
+from ser_features.store.lock import is_locked, writer_lock
+from ser_features.store.objects import ObjectSum
+from ser_features.store.schema import (
+    COMMITS_ROOT,
+    ROOT_FILE,
+    ZARR_ROOT,
+    Location,
+    check_schema,
+    check_store,
+    locate,
+    root_documents,
+)
+from ser_features.store.state import Commit, Metadata, intended
+from ser_features.store.survey import Damage, Survey, survey
+
+_OBJECT = re.compile(r"c\.\d+(\.0)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """A file that belongs to no committed shard: no damage, only room.
+
+    ``kind`` is temporary or uncommitted (leftovers of a killed writer, which ``remove_strays``
+    removes), or unknown (not ours, or a link: left alone).
+    """
+
+    path: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What ``verify`` looked at and found; sound where ``damage`` is empty."""
+
+    feature_sets: int
+    objects: int
+    num_bytes: int
+    damage: tuple[Damage, ...]
+    strays: tuple[Stray, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every byte is what it should be."""
+        return not self.damage
+
+
+def verify(store: Path, name: str | None = None) -> VerifyReport:
+    """Check sealed files, Zarr documents and the size and sha256 of every object.
+
+    ``name`` limits it to one feature set. Raises StoreError where ``store`` is no feature store or
+    has a newer schema; damage is reported, not raised.
+    """
+    damage = check_root(store)
+    names = names_in(store) if name is None else [name]
+    surveys = [survey(locate(store, each)) for each in names]
+    for found in surveys:
+        check_documents(found)
+        check_objects(found)
+        damage += found.damage
+    sums = [total for found in surveys for commit in found.commits.values()
+            for total in commit.objects.values()]  # fmt: skip
+    size = sum(total.size for total in sums)
+    return VerifyReport(len(names), len(sums), size, tuple(damage), tuple(_strays(store, surveys)))
+
+
+def check_root(store: Path) -> list[Damage]:
+    """Damage to the store's own file; StoreError where there is no store or it is newer."""
+    path = store / ROOT_FILE
+    try:
+        check_schema(read_sealed(path), path)
+    except FileNotFoundError:
+        if not (store / ZARR_ROOT).exists() and not (store / COMMITS_ROOT).exists():
+            check_store(store)  # says that there is no store
+        return [Damage("", ROOT_FILE, "missing", "the file is not there")]
+    except DamageError as error:
+        return [Damage("", ROOT_FILE, "changed", str(error))]
+    except OSError as error:
+        return [Damage("", ROOT_FILE, "invalid", str(error))]
+    return []
+
+
+def check_documents(found: Survey) -> None:
+    """Compare every zarr.json with its intended text, and that with the plan."""
+    location = found.location
+    texts = {name: {text} for name, text in root_documents(location.name).items()}
+    for metadata in _accepted(found):
+        for name, text in metadata.documents.items():
+            texts.setdefault(location.relative(location.group / name), set()).add(text)
+    growing = found.metadata is not None and found.metadata.growing
+    for name, accepted in texts.items():
+        path = location.store / name
+        try:
+            if path.read_bytes() not in {text.encode() for text in accepted}:
+                found.add(path, "changed", "differs from what metadata.json says")
+        except FileNotFoundError:
+            if not growing:
+                found.add(path, "missing", "the file is not there")
+        except OSError as error:
+            found.add(path, "invalid", str(error))
+    if found.metadata and not found.bad_plans and not _implied(found, found.metadata):
+        found.add(location.metadata, "invalid", "does not match the plan")
+
+
+def _accepted(found: Survey) -> Iterator[Metadata]:
+    """The metadata whose documents may be on disk: two states where a writer was stopped."""
+    if found.metadata is not None:
+        yield found.metadata
+        if found.metadata.growing and not found.bad_plans:
+            earlier = range(found.metadata.plans - 1)
+            yield intended(found.metadata.spec, [found.plans[index] for index in earlier])
+
+
+def _implied(found: Survey, metadata: Metadata) -> bool:
+    """Whether the plans imply the metadata; one plan more is a writer that was stopped."""
+    plan = intended(metadata.spec, [found.plans[index] for index in range(metadata.plans)])
+    return (plan.shards, plan.utterances) == (metadata.shards, metadata.utterances)
+
+
+def check_objects(found: Survey) -> None:
+    """Compare size and sha256 of every object of every committed shard."""
+    jobs = [
+        (commit, name, total)
+        for commit in found.commits.values()
+        for name, total in commit.objects.items()
+    ]
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for problem in pool.map(lambda job: _check_object(found, *job), jobs):
+            if problem is not None:
+                found.damage.append(problem)
+
+
+def _check_object(found: Survey, commit: Commit, name: str, total: ObjectSum) -> Damage | None:
+    path = found.location.group / name
+    kind, detail = _compare(path, total)
+    if not kind or found.spec is None:
+        return None
+    present = set(commit.ids)
+    ids = [key for key in ids_in_object(found.spec, commit.shard, name) if key in present]
+    where = found.location.relative(path)
+    return Damage(found.location.name, where, kind, detail, commit.shard.index, tuple(ids))
+
+
+def _compare(path: Path, total: ObjectSum) -> tuple[str, str]:
+    try:
+        size = path.stat(follow_symlinks=False).st_size
+        if size != total.size:
+            return "truncated", f"{size} bytes, expected {total.size}"
+        if path.is_symlink() or file_sha256(path) != total.sha256:
+            return "changed", "its sha256 is not that of the commit record"
+    except FileNotFoundError:
+        return "missing", "the file is not there"
+    except OSError as error:
+        return "invalid", str(error)
+    return "", ""
+
+
+def remove_strays(store: Path, name: str | None = None) -> list[str]:
+    """Delete what killed writers left behind; returns the paths. Unknown files stay.
+
+    Raises StoreLockedError where a feature set is being written.
+    """
+    removed = []
+    for each in names_in(store) if name is None else [name]:
+        location = locate(store, each)
+        with writer_lock(location.lock, f"feature set {each}"):
+            strays = [s for s in _set_strays(survey(location)) if s.kind != "unknown"]
+            for stray in strays:
+                (store / stray.path).unlink()
+            shutil.rmtree(location.staging, ignore_errors=True)
+        removed += [stray.path for stray in strays]
+    return removed
+
+
+def _strays(store: Path, surveys: Iterable[Survey]) -> Iterator[Stray]:
+    for found in surveys:
+        if not is_locked(found.location.lock):  # a living writer's files are no strays
+            yield from _set_strays(found)
+
+
+def _set_strays(found: Survey) -> Iterator[Stray]:
+    location = found.location
+    if found.spec is None or found.bad_commits or found.bad_plans:
+        return  # not known well enough to call anything a leftover
+    documents = intended(found.spec, ()).documents
+    known = {location.lock, location.metadata, *(location.group / name for name in documents)}
+    known |= {location.plan(index) for index in found.plans}
+    for index, commit in found.commits.items():
+        known |= {location.commit(index), *(location.group / name for name in commit.objects)}
+    for path in sorted(_files(location)):
+        if path not in known:
+            yield Stray(location.relative(path), _kind(location, path))
+
+
+def _files(location: Location) -> Iterator[Path]:
+    for root in (location.group, location.commits):
+        for folder, subfolders, files in os.walk(root):
+            links = [name for name in subfolders if (Path(folder) / name).is_symlink()]
+            yield from (Path(folder) / name for name in (*files, *links))
+
+
+def _kind(location: Location, path: Path) -> str:
+    if path.is_symlink():
+        return "unknown"
+    if path.is_relative_to(location.staging) or re.fullmatch(r"\..*\.tmp", path.name):
+        return "temporary"
+    inside = path.is_relative_to(location.group)
+    return "uncommitted" if inside and _OBJECT.fullmatch(path.name) else "unknown"

@@ -1,0 +1,301 @@
+"""Writing a feature set: one locked writer, whole shards, nothing counts before its record."""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ser_features.errors import DamageError, StoreError
+from ser_features.files import fsync_folder, write_atomic, write_sealed
+from ser_features.records import FeatureSetSpec, Shard, Source
+from ser_features.store.layout import (
+    check_shard,
+    encode_text,
+    end_frame,
+    shard_objects,
+)
+from ser_features.store.lock import writer_lock
+from ser_features.store.objects import ObjectSum, flush, publish, store_errors
+from ser_features.store.outputs import ShardOutputs, check_outputs, stage_shard
+from ser_features.store.schema import (
+    ROOT_FILE,
+    SCHEMA,
+    ZARR_ROOT,
+    Location,
+    check_inside,
+    check_spec,
+    check_store,
+    locate,
+    name_of,
+    root_documents,
+)
+from ser_features.store.state import (
+    Commit,
+    Metadata,
+    Plan,
+    State,
+    commit_to_json,
+    intended,
+    load_state,
+    metadata_to_json,
+    plan_to_json,
+)
+
+
+def make_store(store: Path) -> None:
+    """Create an empty store, or check that ``store`` is one that this version reads."""
+    if (store / ROOT_FILE).exists() or (store / ZARR_ROOT).exists():
+        check_store(store)
+    else:
+        write_sealed(store / ROOT_FILE, {"schema": SCHEMA})
+
+
+def clear(folder: Path) -> None:
+    """Leave no file in ``folder``; its subfolders may stay for the next use."""
+    for path in folder.rglob("*"):
+        if path.is_symlink() or not path.is_dir():
+            path.unlink()
+
+
+def write_if_changed(path: Path, text: str) -> bool:
+    """Write ``text`` unless the file holds it; says whether it wrote."""
+    try:
+        if path.read_bytes() == text.encode():
+            return False
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
+    write_atomic(path, text)
+    return True
+
+
+class StoreWriter:
+    """The only writer of one feature set; a context manager that holds the set's lock.
+
+    ``spec`` is what is stored: of a set that exists, ``rows``, ``capacity`` and ``provenance``
+    are those it was made with, so plan with ``writer.spec``.
+
+    Raises StoreLockedError where another process writes the set, StoreError where the folder
+    cannot be written or holds another set, DamageError where its records are damaged.
+    """
+
+    def __init__(self, store: Path, spec: FeatureSetSpec) -> None:
+        try:
+            check_spec(spec)
+        except ValueError as error:
+            raise StoreError(f"not a feature set: {error}") from error
+        self.spec = spec
+        self._store, self._stack = store, ExitStack()
+        self._location = Location(store, name_of(spec))
+        self._state = State(intended(spec, ()), ())
+
+    def __enter__(self) -> Self:
+        make_store(self._store)
+        self._location = locate(self._store, self._location.name)
+        lock = writer_lock(self._location.lock, f"feature set {self._location.name}")
+        with ExitStack() as stack:
+            stack.enter_context(lock)
+            self._load()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        shutil.rmtree(self._location.staging, ignore_errors=True)
+        self._stack.close()
+
+    @property
+    def name(self) -> str:
+        """``corpus/upstream/leaf``, for messages and for ``open_feature_set``."""
+        return self._location.name
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """Every generation of the plan."""
+        return self._state.plans
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """Every planned shard, in order of its index."""
+        return self._state.shards
+
+    @property
+    def committed(self) -> frozenset[int]:
+        """Indices of the shards that need no work: written or abandoned."""
+        return frozenset(self._state.commits)
+
+    @property
+    def pending(self) -> tuple[Shard, ...]:
+        """The shards that are still to be written."""
+        return tuple(shard for shard in self.shards if shard.index not in self._state.commits)
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """What each present utterance was made from; a later generation counts."""
+        commits = (self._state.commits[index] for index in sorted(self._state.commits))
+        return {source.id: source for commit in commits for source in commit.sources}
+
+    def add_plan(self, shards: Sequence[Shard], sources: Sequence[Source] = ()) -> None:
+        """Append one generation of shards; the arrays grow to hold them.
+
+        Indices go on from the last shard, ``first_frame`` from the end of its objects. ``sources``
+        says where the audio lies (``audio_sha256`` may still be empty), so that repair can extract
+        again even where a commit record is lost. Does nothing without shards.
+        """
+        if not shards:
+            return
+        self._check_plan(shards, sources)
+        plan = Plan(len(self.plans), tuple(shards), tuple(sources))
+        write_sealed(self._location.plan(plan.generation), plan_to_json(plan))
+        self._apply((*self.plans, plan))
+
+    def write(self, shard: Shard, outputs: ShardOutputs) -> None:
+        """Store one planned shard: objects first, flushed and hashed, then its commit record.
+
+        Raises StoreError where it is not planned or already there, where shapes do not fit, where a
+        value is not finite (for float16 frames: too large), and where the disk refuses.
+        """
+        self._check_pending(shard)
+        check_outputs(self.spec, shard, outputs)
+        with store_errors(self._location.group):
+            objects = self._write_objects(shard, outputs)
+        self._commit(Commit(shard, outputs.sources, objects))
+
+    def abandon(self, indices: Iterable[int]) -> None:
+        """Settle pending shards that never can be written: their utterances changed or vanished."""
+        by_index = {shard.index: shard for shard in self.shards}
+        for index in indices:
+            shard = by_index.get(index)
+            if shard is None:
+                raise StoreError(f"feature set {self.name} has no shard {index}")
+            self._check_pending(shard)
+            with store_errors(self._location.group):
+                self._remove_objects(shard_objects(self.spec, shard))
+            self._commit(Commit(shard, (), {}, abandoned=True))
+
+    def invalidate(self, indices: Iterable[int]) -> None:
+        """Take shards out of the set, so that they can be written again."""
+        commits = dict(self._state.commits)
+        with store_errors(self._location.commits):
+            for index in indices:
+                self._location.commit(index).unlink(missing_ok=True)
+                commits.pop(index, None)
+            fsync_folder(self._location.commits)
+        self._state = State(self._state.metadata, self.plans, commits)
+
+    def delete(self) -> None:
+        """Remove the whole feature set, for example to start again in float32.
+
+        A crash at any point leaves a sound set with fewer shards.
+        """
+        self.invalidate(list(self._state.commits))
+        empty = intended(self.spec, ())
+        with store_errors(self._location.commits):
+            if self._location.group.exists():
+                shutil.rmtree(self._location.staging, ignore_errors=True)
+                self._location.group.rename(self._location.staging)
+            self._write_metadata(replace(empty, growing=True))
+            for plan in reversed(self.plans):
+                self._location.plan(plan.generation).unlink()
+            self._location.metadata.unlink()
+            shutil.rmtree(self._location.staging)
+        self._state = State(empty, ())
+
+    def _load(self) -> None:
+        if self._location.metadata.exists():
+            self._state = load_state(self._location)
+            self._check_same(self._state.metadata.spec)
+            self.spec = self._state.metadata.spec
+        elif self._has_remains():
+            raise DamageError(
+                f"feature set {self.name} has lost its metadata.json; run 'serfeat store verify "
+                "--repair'"
+            )
+        self._apply(self._state.plans)
+        with store_errors(self._location.staging):
+            if self._location.staging.exists():
+                shutil.rmtree(self._location.staging)
+
+    def _has_remains(self) -> bool:
+        sealed = self._location.commits.glob("*-*.json")
+        return any(sealed) or any(self._location.group.rglob("c.*"))
+
+    def _check_same(self, stored: FeatureSetSpec) -> None:
+        for field in ("corpus", "upstream", "augmentation", "key", "num_layers", "dim", "frames"):
+            found, asked = getattr(stored, field), getattr(self.spec, field)
+            if found != asked:
+                raise StoreError(
+                    f"{self.name} already holds another feature set: its {field} is {found!r}, "
+                    f"not {asked!r}; use another store"
+                )
+
+    def _apply(self, plans: tuple[Plan, ...]) -> None:
+        """Bring metadata.json, then every zarr.json, to what spec and plans imply."""
+        metadata = intended(self.spec, plans)
+        grows = not self._location.metadata.exists() or metadata != self._state.metadata
+        if grows:
+            self._write_metadata(replace(metadata, growing=True))
+        for name, text in root_documents(self.name).items():
+            write_if_changed(self._store / name, text)
+        for name, text in metadata.documents.items():
+            check_inside(self._store, self._location.group / name)
+            write_if_changed(self._location.group / name, text)
+        if grows:
+            self._write_metadata(metadata)
+        self._state = State(metadata, plans, self._state.commits)
+
+    def _write_metadata(self, metadata: Metadata) -> None:
+        write_sealed(self._location.metadata, metadata_to_json(metadata))
+
+    def _check_plan(self, shards: Sequence[Shard], sources: Sequence[Source]) -> None:
+        index = max((shard.index for shard in self.shards), default=-1) + 1
+        frame = max((end_frame(shard, self.spec) for shard in self.shards), default=0)
+        for shard in shards:
+            check_shard(shard, self.spec)
+            if shard.index != index or shard.first_frame < frame:
+                raise StoreError(
+                    f"shard {shard.index} at frame {shard.first_frame} does not follow the plan; "
+                    f"expected shard {index} at frame {frame} or later"
+                )
+            index, frame = index + 1, end_frame(shard, self.spec)
+        counts = Counter(key for shard in shards for key in shard.ids)
+        twice = [key for key, count in counts.items() if count > 1]
+        if twice:
+            raise StoreError(f"utterance {twice[0]!r} is planned twice in one generation")
+        for source in sources:
+            encode_text(source.path, "path")
+
+    def _check_pending(self, shard: Shard) -> None:
+        if shard not in self.shards:
+            raise StoreError(f"shard {shard.index} is not in the plan of {self.name}")
+        if shard.index in self._state.commits:
+            raise StoreError(f"shard {shard.index} of {self.name} is already written")
+
+    def _write_objects(self, shard: Shard, outputs: ShardOutputs) -> dict[str, ObjectSum]:
+        staging, group = self._location.staging, self._location.group
+        clear(staging)
+        sums = stage_shard(staging, self.spec, shard, outputs)
+        flush(staging / name for name in sums)
+        self._remove_objects(shard_objects(self.spec, shard))
+        publish({staging / name: group / name for name in sums})
+        return sums
+
+    def _remove_objects(self, names: list[str]) -> None:
+        for name in names:
+            path = self._location.group / name
+            check_inside(self._store, path.parent)
+            path.unlink(missing_ok=True)
+
+    def _commit(self, commit: Commit) -> None:
+        write_sealed(self._location.commit(commit.shard.index), commit_to_json(commit))
+        commits = {**self._state.commits, commit.shard.index: commit}
+        self._state = State(self._state.metadata, self.plans, commits)

@@ -1,0 +1,278 @@
+"""The trainer of the heads on frames: all folds, seeds and learning rates share each pass.
+
+Every run has its own weights, optimiser, minibatches and best epoch, and does the same arithmetic
+as it would alone. What they share is the reading: a window of frames is decoded once and every run
+trains on those of its training side. A minibatch may span two windows; its gradient is summed up
+piece by piece, so memory does not grow with it. Dev is scored one pass late, on a copy of the
+weights, so that it costs no pass of its own.
+"""
+
+import copy
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+from ser_features.errors import TrainError
+from ser_features.heads.attentive import AttentiveHead
+from ser_features.heads.mlp import FrameShape, MlpHead
+from ser_features.heads.statistics import StatisticsHead
+from ser_features.registry import Table
+from ser_features.train.checks import check_folds
+from ser_features.train.frame_recipes import FrameConfig, rate_factor
+from ser_features.train.select import Best, dev_score, first_best
+from ser_features.train.stack import IndexedFold, Run, generators, list_runs
+from ser_features.train.stream import Frames, Window, open_frames, pieces, plan_pass
+from ser_features.train.superb import Progress, RunOutcome
+from ser_features.views import FrameView, Indices
+
+MODELS: Table[type[MlpHead]] = Table(
+    "head", [("mlp", MlpHead), ("attentive", AttentiveHead), ("statistics", StatisticsHead)]
+)
+PIECE_BYTES = {"cpu": 2**24, "cuda": 2**30}
+"""Most bytes of float32 frames that go through a head at once, by device type. On a CPU below the
+32 MiB from which glibc gives memory back each time, so that every piece would fault it in anew."""
+
+
+def run_frames(
+    view: FrameView,
+    labels: Indices,
+    folds: Sequence[IndexedFold],
+    seeds: Sequence[int],
+    config: FrameConfig,
+    *,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> list[RunOutcome]:
+    """Train and select; one outcome for every fold and seed, folds first.
+
+    ``labels`` [N] are class indices from 0, parallel to ``view.ids``, and folds are rows of it. A
+    step in the outcome is an epoch. ``progress`` is called with (epochs done, epochs in all),
+    counted over runs. Raises TrainError where there is nothing to learn from, where memory is too
+    small, or where training diverges.
+    """
+    config.validate()
+    _check_labels(view, labels)
+    check_folds(folds, seeds, len(labels))
+    started = time.perf_counter()
+    trainer = FrameTrainer(view, labels, folds, seeds, config, torch.device(device))
+    trainer.fit(progress or (lambda done, total: None))
+    seconds = (time.perf_counter() - started) / (len(folds) * len(seeds))
+    pairs = [(fold, seed) for fold in range(len(folds)) for seed in seeds]
+    return [_choose(trainer.runs_of(*pair), seconds) for pair in pairs]
+
+
+def _check_labels(view: FrameView, labels: Indices) -> None:
+    if labels.shape != (len(view.ids),) or labels.dtype != np.int64 or labels.min(initial=0) < 0:
+        raise TrainError(
+            f"labels must be int64 [{len(view.ids)}] and not negative, "
+            f"found {labels.dtype} {list(labels.shape)}"
+        )
+    if labels.max(initial=0) == 0:
+        raise TrainError("every utterance has the same label: there is nothing to learn")
+
+
+def build_head(name: str, shape: FrameShape, seed: int) -> MlpHead:
+    """A new head, torch's default initial weights drawn from ``seed`` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return MODELS[name](shape)
+
+
+class FrameTrainer:
+    """All runs of one call, and the passes that they share."""
+
+    def __init__(
+        self,
+        view: FrameView,
+        labels: Indices,
+        folds: Sequence[IndexedFold],
+        seeds: Sequence[int],
+        config: FrameConfig,
+        device: torch.device,
+    ) -> None:
+        self.view, self.config = view, config
+        shape = FrameShape(len(view.layers), view.dim, int(labels.max()) + 1, config.hidden)
+        self.runs = [
+            FrameRun(run, folds[run.fold], shape, config, labels, device)
+            for run in list_runs(folds, seeds, config.lrs)
+        ]
+        self._frames = self._open(device)
+
+    def _open(self, device: torch.device) -> Frames:
+        sides = (
+            side for run in self.runs for side in (run.fold.train, run.fold.dev, run.fold.test)
+        )
+        needed = np.unique(np.concatenate(list(sides)))
+        config = self.config
+        sizes = (config.window_bytes, config.memory_bytes)
+        return open_frames(self.view, needed, *sizes, config.readers, device)
+
+    def runs_of(self, fold: int, seed: int) -> list["FrameRun"]:
+        """The runs of one fold and seed, a learning rate each."""
+        return [r for r in self.runs if (r.run.fold, r.run.seed) == (fold, seed)]
+
+    def fit(self, progress: Progress) -> None:
+        """All epochs, then dev of the last one, then test with what each run chose."""
+        last = self.config.epochs
+        for epoch in range(1, last + 1):
+            self._epoch(epoch)
+            progress(epoch * len(self.runs), last * len(self.runs))
+        for window in self._pass(last + 1, [run.fold.dev for run in self.runs]):
+            for run in self.runs:
+                run.predict_dev(window)
+        for run in self.runs:
+            run.finish_epoch(last)
+        for window in self._pass(last + 1, [run.fold.test for run in self.runs]):
+            for run in self.runs:
+                run.predict_test(window)
+
+    def _epoch(self, epoch: int) -> None:
+        for run in self.runs:
+            run.start_epoch(epoch)
+        used = [side for run in self.runs for side in (run.fold.train, run.fold.dev)]
+        for window in self._pass(epoch, used):
+            for run in self.runs:
+                run.train(window)
+                if epoch > 1:
+                    run.predict_dev(window)
+        for run in self.runs:
+            if epoch > 1:
+                run.finish_epoch(epoch - 1)
+            run.keep_weights()
+
+    def _pass(self, epoch: int, used: Sequence[Indices]) -> Iterator[Window]:
+        """The windows of one pass over all utterances that are in ``used``."""
+        wanted = np.zeros(len(self.view.ids), bool)
+        wanted[np.concatenate(used)] = True
+        # planned over every row: the windows of a run must not depend on the other runs
+        windows = plan_pass(self.view, self.config.window_bytes // self.view.frame_bytes, epoch)
+        parts = [rows[wanted[rows]] for rows in windows]
+        return self._frames.windows([rows for rows in parts if len(rows)])
+
+
+class FrameRun:
+    """One fold, seed and learning rate: its weights, its minibatches, its best epoch."""
+
+    def __init__(
+        self,
+        run: Run,
+        fold: IndexedFold,
+        shape: FrameShape,
+        config: FrameConfig,
+        labels: Indices,
+        device: torch.device,
+    ) -> None:
+        self.run, self.fold, self.config = run, fold, config
+        init, self._order = generators(fold.name, run.seed)
+        self.head = build_head(config.head, shape, int(init.integers(2**62))).to(device)
+        self._finished = copy.deepcopy(self.head)  # the weights at the end of the last epoch
+        self._chosen = copy.deepcopy(self.head)
+        self._optimiser = torch.optim.AdamW(
+            self.head.parameters(), run.lr, weight_decay=config.weight_decay, fused=True
+        )
+        self.best = Best()
+        self._labels, self._device = labels, device
+        self._sides = {name: _mask(len(labels), getattr(fold, name)) for name in _SIDES}
+        self._predicted = np.zeros(len(labels), np.int64)
+        self._piece = PIECE_BYTES[device.type] // (4 * shape.num_layers * shape.dim)
+        self._taken = 0
+
+    def start_epoch(self, epoch: int) -> None:
+        """Set the learning rate of the epoch."""
+        self._taken = 0
+        factor = rate_factor(self.config.schedule, epoch, self.config.epochs)
+        self._optimiser.param_groups[0]["lr"] = self.run.lr * factor
+
+    def train(self, window: Window) -> None:
+        """Go on with this epoch's minibatches, with the window's share of the training side."""
+        rows = self._order.permutation(self._in(window, "train"))
+        total, batch = len(self.fold.train), self.config.batch
+        while len(rows):
+            first = self._taken // batch * batch
+            end = min(first + batch, total)
+            part, rows = np.split(rows, [end - self._taken])
+            for piece in pieces(part, window.num_frames, self._piece):
+                self._accumulate(window, piece, end - first)
+            self._taken += len(part)
+            if self._taken == end:
+                self._optimiser.step()
+                self._optimiser.zero_grad(set_to_none=False)
+
+    def _accumulate(self, window: Window, rows: Indices, batch: int) -> None:
+        """Add the gradient of some of a minibatch's ``batch`` utterances."""
+        logits = self.head(*window.gather(rows, self.config.normalize))
+        labels = torch.from_numpy(self._labels[rows]).to(self._device)
+        loss = cross_entropy(logits, labels, reduction="sum") / batch
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def keep_weights(self) -> None:
+        """Copy the weights at the end of an epoch, to be scored on dev while the next one runs."""
+        self._finished.load_state_dict(self.head.state_dict())
+
+    def predict_dev(self, window: Window) -> None:
+        """Predict the window's share of dev with the weights of the last finished epoch."""
+        self._predict(self._finished, window, "dev")
+
+    def predict_test(self, window: Window) -> None:
+        """Predict the window's share of test with the chosen weights."""
+        self._predict(self._chosen, window, "test")
+
+    @torch.no_grad()
+    def _predict(self, head: MlpHead, window: Window, side: str) -> None:
+        for rows in pieces(self._in(window, side), window.num_frames, self._piece):
+            logits = head(*window.gather(rows, self.config.normalize))
+            if not torch.isfinite(logits).all():
+                raise TrainError(
+                    f"training diverged at learning rate {self.run.lr:g} "
+                    "(logits are not finite); use a lower one"
+                )
+            self._predicted[rows] = logits.argmax(dim=1).cpu().numpy()
+
+    def _in(self, window: Window, side: str) -> Indices:
+        return window.rows[self._sides[side][window.rows]]
+
+    def finish_epoch(self, epoch: int) -> None:
+        """Score dev, which has been predicted whole, and keep the weights where they are best."""
+        dev = self.fold.dev
+        classes = self.head.shape.num_classes
+        metric = self.config.select_metric
+        score = dev_score(self._labels[dev], self._predicted[dev], classes, metric)
+        if self.best.improves(epoch, score) or self.config.select == "last":
+            self.best.step, self.best.score = epoch, score
+            self._chosen.load_state_dict(self._finished.state_dict())
+
+    def outcome(self, grid: Sequence["FrameRun"], seconds: float) -> RunOutcome:
+        """What this run says on test; ``grid`` are all runs that it was chosen from."""
+        return RunOutcome(
+            fold=self.fold.name,
+            seed=self.run.seed,
+            predictions=self._predicted[self.fold.test],
+            num_train=len(self.fold.train),
+            num_dev=len(self.fold.dev),
+            best_step=self.best.step,
+            dev_score=self.best.score,
+            setting={"lr": self.run.lr},
+            grid=tuple(
+                {"lr": r.run.lr, "dev_score": r.best.score, "best_step": r.best.step} for r in grid
+            ),
+            dev_curve=tuple(self.best.curve),
+            layer_weights=tuple(self._chosen.layer_weights().tolist()),
+            seconds=seconds,
+        )
+
+
+_SIDES = ("train", "dev", "test")
+
+
+def _mask(size: int, rows: Indices) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    mask = np.zeros(size, bool)
+    mask[rows] = True
+    return mask
+
+
+def _choose(runs: Sequence[FrameRun], seconds: float) -> RunOutcome:
+    """The outcome of the learning rate with the best dev score; the first of equals."""
+    return runs[first_best([run.best.score for run in runs])].outcome(runs, seconds)

@@ -1,0 +1,216 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from ser_features import metrics
+from ser_features.significance import (
+    METRICS,
+    Outcomes,
+    compare,
+    estimator_of,
+    holm,
+    interval,
+    point,
+    scores,
+)
+
+
+def outcomes(rng, skill, *, per_label=6, num_labels=4, num_folds=None, num_seeds=1):
+    """A right answer with probability ``skill[speaker]``; every speaker says every label."""
+    num_speakers = len(skill)
+    truth = np.tile(np.repeat(np.arange(num_labels), per_label), num_speakers)
+    speaker = np.repeat(np.arange(num_speakers), num_labels * per_label)
+    right = rng.random((num_seeds, len(truth))) < np.asarray(skill)[speaker]
+    wrong = (truth + rng.integers(1, num_labels, (num_seeds, len(truth)))) % num_labels
+    fold = speaker % (num_folds or num_speakers)
+    return Outcomes(truth, fold, speaker, np.where(right, truth, wrong), num_labels)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40
+    )
+)
+def test_point_equals_metrics(items):
+    """Pooled: one score. Folds: the mean over folds that have utterances."""
+    fold, truth, predictions = map(np.array, zip(*items, strict=True))
+    fold = np.unique(fold, return_inverse=True)[1]
+    seen = Outcomes(truth, fold, np.full(len(truth), -1), predictions[None], 4)
+    pooled = metrics.score(truth, predictions, 4)
+    folds = [metrics.score(truth[fold == f], predictions[fold == f], 4) for f in np.unique(fold)]
+    for name in METRICS:
+        assert point(seen, name) == pytest.approx(getattr(pooled, name))
+        mean = np.mean([getattr(each, name) for each in folds])
+        assert point(seen, name, "folds") == pytest.approx(mean)
+
+
+def test_unknown_metric_is_an_error():
+    with pytest.raises(ValueError, match="unknown metric 'ua'; known: uar, wa"):
+        scores(np.ones((1, 2, 2)), "ua")
+
+
+def test_estimator_needs_every_label_in_every_fold():
+    rng = np.random.default_rng(0)
+    whole = outcomes(rng, [0.5] * 4)
+    assert estimator_of(whole) == "folds"
+    keep = ~((whole.fold == 1) & (whole.truth == 2))
+    lacking = Outcomes(
+        whole.truth[keep], whole.fold[keep], whole.speaker[keep], whole.predictions[:, keep], 4
+    )
+    assert estimator_of(lacking) == "pooled"
+    unused = Outcomes(whole.truth, whole.fold, whole.speaker, whole.predictions, 5)
+    assert estimator_of(unused) == "folds"
+
+
+def test_interval_is_deterministic_and_of_the_printed_number():
+    one = outcomes(np.random.default_rng(0), np.linspace(0.5, 0.9, 10), num_seeds=3)
+    for metric, estimator in itertools.product(METRICS, ("folds", "pooled")):
+        first = interval(one, metric, estimator, num_resamples=500)
+        assert first == interval(one, metric, estimator, num_resamples=500)
+        assert first.low < point(one, metric, estimator) < first.high
+        assert (first.unit, first.num_units) == ("speakers", 10)
+    assert interval(one, seed=1) != interval(one)
+
+
+def test_interval_resamples_speakers_not_utterances():
+    """Speakers differ greatly; an utterance bootstrap would be far too sure."""
+    one = outcomes(np.random.default_rng(0), [0.3] * 6 + [0.95] * 6, per_label=25)
+    unknown = Outcomes(one.truth, one.fold, one.speaker * 0 - 1, one.predictions, 4)
+    by_speaker, by_utterance = interval(one), interval(unknown)
+    assert (by_utterance.unit, by_utterance.num_units) == ("utterances", 1200)
+    assert by_speaker.high - by_speaker.low > 4 * (by_utterance.high - by_utterance.low)
+
+
+def test_interval_under_loso_is_that_of_the_fold_mean():
+    one = outcomes(np.random.default_rng(1), np.linspace(0.4, 0.95, 12))
+    folds = [
+        metrics.score(one.truth[one.fold == f], one.predictions[0, one.fold == f], 4).uar
+        for f in range(12)
+    ]
+    draws = np.random.default_rng(5).integers(0, 12, (20_000, 12))
+    tail = stats.norm.cdf(stats.t.ppf(0.025, 11) * np.sqrt(12 / 11))
+    expected = np.quantile(np.array(folds)[draws].mean(axis=1), [tail, 1 - tail])
+    found = interval(one, estimator="folds", num_resamples=20_000)
+    assert [found.low, found.high] == pytest.approx(expected, abs=0.005)
+
+
+def test_utterance_interval_equals_a_plain_bootstrap():
+    """Drawing patterns of utterances is drawing utterances."""
+    rng = np.random.default_rng(2)
+    one = outcomes(rng, [0.7] * 3, num_seeds=2)
+    one = Outcomes(one.truth, one.fold * 0, one.speaker * 0 - 1, one.predictions, 4)
+    num = len(one.truth)
+    plain = []
+    for _ in range(4000):
+        at = rng.integers(0, num, num)
+        hits = (one.predictions == one.truth)[:, at]
+        plain.append(np.mean([hits[:, one.truth[at] == label].mean() for label in range(4)]))
+    found = interval(one, num_resamples=20_000)
+    assert [found.low, found.high] == pytest.approx(np.quantile(plain, [0.025, 0.975]), abs=0.015)
+
+
+def test_one_speaker_falls_back_to_utterances():
+    one = outcomes(np.random.default_rng(0), [0.7])
+    assert interval(one).unit == "utterances"
+    assert compare(one, one).unit == "utterances"
+
+
+@pytest.mark.parametrize("num_speakers", [6, 10, 30])
+def test_coverage_on_new_speakers(num_speakers):
+    """The interval holds the skill of the population about 95 times in 100."""
+    rng, held, trials = np.random.default_rng(0), 0, 300
+    for trial in range(trials):
+        skill = np.clip(rng.normal(0.7, 0.1, num_speakers), 0, 1)
+        one = outcomes(rng, skill, per_label=5)
+        found = interval(one, estimator="folds", num_resamples=400, seed=trial)
+        held += found.low <= 0.7 <= found.high
+    assert 0.90 <= held / trials <= 0.99
+
+
+def test_identical_systems_are_equal():
+    one = outcomes(np.random.default_rng(0), [0.7] * 10)
+    assert (compare(one, one).p, compare(one, one).difference) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("num_speakers", [6, 10, 40])
+def test_planted_difference_and_planted_tie(num_speakers):
+    rng = np.random.default_rng(3)
+    good, bad = outcomes(rng, [0.9] * num_speakers), outcomes(rng, [0.4] * num_speakers)
+    tie = outcomes(rng, [0.9] * num_speakers)
+    found = compare(good, bad, "folds")
+    assert found.difference == pytest.approx(point(good, "uar", "folds") - point(bad))
+    assert found.p < 0.002
+    assert found.test == ("permutation" if num_speakers >= 20 else "bootstrap")
+    assert compare(good, tie, "folds").p > 0.05
+    assert compare(bad, good, "folds").p == pytest.approx(found.p)
+
+
+@pytest.mark.parametrize(("num_speakers", "known"), [(5, True), (10, True), (30, True), (8, False)])
+def test_equal_systems_differ_as_often_as_chance_allows(num_speakers, known):
+    rng, found, trials = np.random.default_rng(4), 0, 400
+    for trial in range(trials):
+        one, other = (outcomes(rng, [0.75] * num_speakers, per_label=4) for _ in range(2))
+        if not known:
+            one, other = (
+                Outcomes(o.truth, o.fold, o.speaker * 0 - 1, o.predictions, 4) for o in (one, other)
+            )
+        found += compare(one, other, num_resamples=999, seed=trial).p <= 0.05
+    assert found / trials <= 0.08
+
+
+def test_permutation_equals_scipy():
+    rng = np.random.default_rng(6)
+    one, other = outcomes(rng, [0.8] * 25), outcomes(rng, [0.76] * 25)
+    sums = [
+        np.mean((one.predictions == one.truth)[0, one.speaker == s])
+        - np.mean((other.predictions == other.truth)[0, other.speaker == s])
+        for s in range(25)
+    ]
+    reference = stats.permutation_test(
+        (sums,), np.mean, permutation_type="samples", n_resamples=9999, batch=1000
+    )
+    assert compare(one, other).p == pytest.approx(reference.pvalue, abs=0.03)
+
+
+def test_few_equal_differences_are_not_certainty():
+    """Two speakers, one utterance each way: the terms agree by chance."""
+    truth = np.tile([0, 1], 4)
+    speaker = np.repeat([0, 1], 4)
+    right, wrong = truth[None].copy(), truth[None].copy()
+    wrong[0, [0, 4]] = 1
+    items = (truth, speaker * 0, speaker)
+    assert compare(Outcomes(*items, right, 2), Outcomes(*items, wrong, 2)).p > 0.05
+
+
+def test_other_utterances_cannot_be_compared():
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="not tested on the same utterances"):
+        compare(outcomes(rng, [0.5] * 3), outcomes(rng, [0.5] * 4))
+
+
+@pytest.fixture(scope="module")
+def multitest():
+    return pytest.importorskip("statsmodels.stats.multitest")
+
+
+@given(p=st.lists(st.floats(0, 1), max_size=30))
+@settings(max_examples=15, deadline=None)  # multipletests takes a long time
+def test_holm_equals_statsmodels(multitest, p):
+    expected = multitest.multipletests(p, method="holm")[1] if p else []
+    assert holm(p) == pytest.approx(list(expected))
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.randoms())
+def test_holm_is_monotone_and_ignores_order(p, random):
+    adjusted = holm(p)
+    assert all(a >= b for a, b in zip(adjusted, p, strict=True))
+    assert max(adjusted) <= 1
+    order = list(range(len(p)))
+    random.shuffle(order)
+    assert holm([p[i] for i in order]) == pytest.approx([adjusted[i] for i in order])
+    ranked = [a for _, a in sorted(zip(p, adjusted, strict=True))]
+    assert ranked == sorted(ranked)
