@@ -1,7 +1,7 @@
 """The bench: extract what is missing, train every head on every upstream, keep run records."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ser_features import __version__
@@ -19,7 +19,7 @@ from ser_features.records import Json, RunRecord
 from ser_features.results import save_record
 from ser_features.runs import Run, Task
 from ser_features.store.reader import FeatureSet, open_feature_set
-from ser_features.train.run import Training, check_recipe, needs_frames
+from ser_features.train.run import BEST_LAYER, Training, check_recipe, needs_frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +62,12 @@ def bench(
     reports = [extract(selected, one, store, how, progress) for one in requests]
     for sentence in dict.fromkeys(line for report in reports for line in remarks(report)):
         progress.say(sentence)
+    kept = _without_rejects(selected, reports, options)
     opened = [open_feature_set(store, report.spec) for report in reports]
-    task = _task(selected, reports, opened[0], options)
+    task = _task(kept, len(selected) - len(kept), opened[0], options)
     records = _baselines(task, results)
     for features, request in zip(opened, requests, strict=True):
-        own = replace(task, inputs={**task.inputs, "upstream": request})
+        own = replace(task, inputs=_inputs(options, request))
         for head in options.heads:
             run = Run(own, features, head, options.seeds, options.training, results)
             records += run.go(progress)
@@ -88,9 +89,42 @@ def prepare(manifest: Manifest, requests: Sequence[str], options: BenchOptions) 
     return selected
 
 
-def _task(
-    manifest: Manifest, reports: Sequence[Report], features: FeatureSet, options: BenchOptions
-) -> Task:
+def _inputs(options: BenchOptions, request: str) -> dict[str, Json]:
+    """All that ``options_of`` needs to give these options back, for one upstream."""
+    extraction, training = asdict(options.extraction), asdict(options.training)
+    own = {"labels": options.labels, "allow_rejects": options.allow_rejects}
+    settings = {**own, "extraction": extraction, "training": training, "upstream": request}
+    return {**options.inputs, **settings}
+
+
+def options_of(record: RunRecord) -> BenchOptions:
+    """The options that a record was made with; UsageError where it does not hold them."""
+    inputs = record.provenance.get("inputs", {})
+    head = record.head.partition(":")[0]
+    try:
+        labels, training = inputs["labels"], dict(inputs["training"])
+        lrs = training.pop("lrs")
+        return BenchOptions(
+            protocol=record.protocol,
+            heads=("layers" if head == BEST_LAYER else head,),
+            labels=None if labels is None else tuple(labels),
+            seeds=1 + max(seed for _, seed in record.expected),
+            fold_seed=record.config["fold_seed"],
+            allow_rejects=inputs["allow_rejects"],
+            training=Training(**training, lrs=None if lrs is None else tuple(lrs)),
+            extraction=Options(**inputs["extraction"]),
+            inputs={name: inputs[name] for name in ("source", "store") if name in inputs},
+        )
+    except (KeyError, TypeError, ValueError):
+        raise UsageError(
+            f"the record of {record.upstream} ({record.head}) does not hold what is needed to run "
+            "it again; baselines come with every bench"
+        ) from None
+
+
+def _without_rejects(
+    manifest: Manifest, reports: Sequence[Report], options: BenchOptions
+) -> Manifest:
     rejected = {reject.id for report in reports for reject in report.rejects}
     if rejected and not options.allow_rejects:
         where = ", ".join(str(r.reject_report) for r in reports if r.rejects)
@@ -98,11 +132,19 @@ def _task(
             f"{manifest.corpus}: {len(rejected)} of {len(manifest)} utterances were rejected, so "
             f"there is no ranking; see {where}, mend the files, or pass --allow-rejects"
         )
-    kept = manifest.without(rejected) if rejected else manifest
+    if len(rejected) == len(manifest):
+        raise RejectsError(
+            f"{manifest.corpus}: all {len(manifest)} utterances were rejected; nothing is left to "
+            "train on"
+        )
+    return manifest.without(rejected) if rejected else manifest
+
+
+def _task(kept: Manifest, num_rejects: int, features: FeatureSet, options: BenchOptions) -> Task:
     plan = make_folds(kept, options.protocol, options.fold_seed)
     hashes = dict(zip(features.ids, features.audio_sha256, strict=True))
     found = audit(plan.folds, kept.utterances, hashes)
-    return Task(kept, plan, options.fold_seed, found, len(rejected), options.inputs)
+    return Task(kept, plan, options.fold_seed, found, num_rejects, options.inputs)
 
 
 def _baselines(task: Task, results: Path) -> list[RunRecord]:

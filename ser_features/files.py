@@ -62,7 +62,9 @@ def read_sealed(path: Path) -> Json:
     except (ValueError, KeyError, TypeError, RecursionError):
         whole = False
     if not whole:
-        raise DamageError(f"{path} is damaged: its checksum does not hold; run 'serfeat store verify'")
+        raise DamageError(
+            f"{path} is damaged: its checksum does not hold; run 'serfeat store verify'"
+        )
     return body
 
 

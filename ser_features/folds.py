@@ -7,10 +7,12 @@ selection may look at; it shares no speaker with train wherever the protocol let
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedShuffleSplit
 
 from ser_features.errors import ProtocolError
@@ -63,10 +65,13 @@ def make_folds(manifest: Manifest, protocol: str, seed: int = 0) -> FoldPlan:
     _check_needs(manifest, chosen)
     drafts, notes = chosen.make(manifest, number, seed)
     folds = [_with_dev(manifest, fold, seed, notes) for fold in drafts]
+    about = _about(manifest)
+    shares = False
     for fold in folds:
-        _check_fold(manifest, protocol, fold)
-    notes += _missing_classes(manifest, folds)
-    shares = any(_shares_speakers(manifest, fold) for fold in folds)
+        _check_fold(about.keys(), protocol, fold)
+        train, dev = (set(map(about.__getitem__, side)) for side in (fold.train, fold.dev))
+        notes += _missing_classes(manifest.labels, fold.name, train, dev)
+        shares = shares or _share_speakers(train, dev)
     return FoldPlan(protocol, tuple(folds), tuple(dict.fromkeys(notes)), shares)
 
 
@@ -126,16 +131,13 @@ def _kfold(manifest: Manifest, number: int, seed: int) -> Draft:
             f"kfold:{number}: the number of folds must be from 2 to the number of speakers, "
             f"{manifest.corpus!r} has {speakers}"
         )
-    utterances = list(manifest.utterances)
-    tests, balanced = _group_folds(utterances, number, seed)
+    parts, balanced = _group_folds(manifest.utterances, number, seed)
     notes = [] if balanced else ["kfold: folds are balanced by size only, not by label"]
-    folds = []
-    for i, test in enumerate(tests):
-        rest = tuple(u.id for u in utterances if u.id not in test)
-        folds.append(
-            Fold(f"fold{i + 1}", rest, (), tuple(u.id for u in utterances if u.id in test))
-        )
-    return folds, notes
+    ids = np.array([u.id for u in manifest.utterances], dtype=object)
+    return [
+        Fold(f"fold{i + 1}", tuple(ids[parts != i]), (), tuple(ids[parts == i]))
+        for i in range(number)
+    ], notes
 
 
 def _official(manifest: Manifest, number: int, seed: int) -> Draft:
@@ -175,24 +177,26 @@ def _with_dev(manifest: Manifest, fold: Fold, seed: int, notes: list[str]) -> Fo
     utterances = [manifest.by_id[i] for i in fold.train]
     known = {u.speaker for u in utterances}
     if None not in known and len(known) > 1:
-        dev = _group_folds(utterances, min(round(1 / DEV_FRACTION), len(known)), seed)[0][0]
+        dev = _group_folds(utterances, min(round(1 / DEV_FRACTION), len(known)), seed)[0] == 0
     else:
         dev = _random_dev(utterances, seed)
         notes.append(
             f"fold {fold.name}: dev is a random {DEV_FRACTION:.0%} of train, as the training "
             "side has one speaker or unknown ones"
         )
-    train = tuple(i for i in fold.train if i not in dev)
-    return replace(fold, train=train, dev=tuple(i for i in fold.train if i in dev))
+    ids = np.array(fold.train, dtype=object)
+    return replace(fold, train=tuple(ids[~dev]), dev=tuple(ids[dev]))
 
 
 def _group_folds(
     utterances: Sequence[Utterance], count: int, seed: int
-) -> tuple[list[set[str]], bool]:
-    """Speaker-disjoint parts, balanced by label; by size alone where that leaves one empty."""
-    labels = [u.label for u in utterances]
-    speakers = [u.speaker for u in utterances]
-    ids = np.array([u.id for u in utterances], dtype=object)
+) -> tuple[NDArray[np.intp], bool]:
+    """The part of each utterance, from 0, and whether parts are balanced by label.
+
+    Parts share no speaker; they are balanced by size alone where labels would leave one empty.
+    """
+    labels = _codes([u.label or "" for u in utterances])
+    speakers = _codes([u.speaker or "" for u in utterances])
     splitters = (
         StratifiedGroupKFold(count, shuffle=True, random_state=seed),
         GroupKFold(count),
@@ -202,25 +206,36 @@ def _group_folds(
             # a class with fewer utterances than folds; missing classes become notes of our own
             warnings.simplefilter("ignore", UserWarning)
             try:
-                parts = [set(ids[test]) for _, test in splitter.split(labels, labels, speakers)]
+                tests = [test for _, test in splitter.split(labels, labels, speakers)]
             except ValueError:  # every class has fewer utterances than folds
                 continue
-        if all(parts):
+        if all(map(len, tests)):
             break
+    parts = np.empty(len(utterances), np.intp)
+    for part, test in enumerate(tests):
+        parts[test] = part
     return parts, isinstance(splitter, StratifiedGroupKFold)
 
 
-def _random_dev(utterances: Sequence[Utterance], seed: int) -> set[str]:
-    """A random fifth, stratified by label where every class has two utterances."""
-    ids = np.array([u.id for u in utterances], dtype=object)
-    labels = [u.label for u in utterances]
-    size = max(1, round(DEV_FRACTION * len(ids)))
-    classes = Counter(labels)
-    if min(classes.values()) >= 2 and len(classes) <= min(size, len(ids) - size):
+def _codes(values: Sequence[str]) -> NDArray[np.intp]:
+    """Each value's rank among the distinct ones; splitters are slow on strings."""
+    rank = {value: i for i, value in enumerate(sorted(set(values)))}
+    return np.array([rank[value] for value in values], np.intp)
+
+
+def _random_dev(utterances: Sequence[Utterance], seed: int) -> NDArray[np.bool_]:
+    """Which utterances are in a random fifth, stratified where every class has two of them."""
+    labels = _codes([u.label or "" for u in utterances])
+    size = max(1, round(DEV_FRACTION * len(labels)))
+    counts = np.bincount(labels)
+    if counts.min() >= 2 and len(counts) <= min(size, len(labels) - size):
         splitter = StratifiedShuffleSplit(1, test_size=size, random_state=seed)
-        _, dev = next(splitter.split(labels, labels))
-        return set(ids[dev])
-    return set(np.random.RandomState(seed).permutation(ids)[:size])
+        _, rows = next(splitter.split(labels, labels))
+    else:
+        rows = np.random.RandomState(seed).permutation(len(labels))[:size]
+    dev = np.zeros(len(labels), bool)
+    dev[rows] = True
+    return dev
 
 
 def _check_needs(manifest: Manifest, protocol: Protocol) -> None:
@@ -235,33 +250,44 @@ def _check_needs(manifest: Manifest, protocol: Protocol) -> None:
             )
 
 
-def _check_fold(manifest: Manifest, protocol: str, fold: Fold) -> None:
+def _check_fold(known: Set[str], protocol: str, fold: Fold) -> None:
     sides = {"train": fold.train, "dev": fold.dev, "test": fold.test}
     for side, ids in sides.items():
         if not ids:
-            raise ProtocolError(
-                f"{protocol}: fold {fold.name!r} has no {side} utterances in {manifest.corpus!r}"
-            )
-    counts = Counter(i for ids in sides.values() for i in ids)
-    for name, count in counts.items():
-        if count > 1:
-            raise ProtocolError(f"{protocol}: {name!r} is {count} times in fold {fold.name!r}")
-        if name not in manifest.by_id:
-            raise ProtocolError(f"{protocol}: fold {fold.name!r} names {name!r}, no such utterance")
+            raise ProtocolError(f"{protocol}: fold {fold.name!r} has no {side} utterances")
+    together = (*fold.train, *fold.dev, *fold.test)
+    unique = set(together)
+    if len(unique) < len(together):
+        name, count = Counter(together).most_common(1)[0]
+        raise ProtocolError(f"{protocol}: {name!r} is {count} times in fold {fold.name!r}")
+    if not unique <= known:
+        strange = min(unique - known)
+        raise ProtocolError(f"{protocol}: fold {fold.name!r} names {strange!r}, no such utterance")
 
 
-def _missing_classes(manifest: Manifest, folds: Sequence[Fold]) -> Iterator[str]:
-    for fold in folds:
-        for side, ids in (("train", fold.train), ("dev", fold.dev)):
-            there = {manifest.by_id[i].label for i in ids}
-            if missing := [label for label in manifest.labels if label not in there]:
-                yield f"fold {fold.name}: no {side} utterance of {', '.join(missing)}"
+_About = tuple[str | None, str | None]
+"""Label and speaker of an utterance."""
 
 
-def _shares_speakers(manifest: Manifest, fold: Fold) -> bool:
-    train = {manifest.by_id[i].speaker for i in fold.train}
-    dev = {manifest.by_id[i].speaker for i in fold.dev}
-    return None in train | dev or bool(train & dev)
+def _about(manifest: Manifest) -> dict[str, _About]:
+    """By utterance id; equal values are one object, which makes sets of them cheap."""
+    values: dict[_About, _About] = {}
+    pairs = ((u.id, (u.label, u.speaker)) for u in manifest.utterances)
+    return {name: values.setdefault(pair, pair) for name, pair in pairs}
+
+
+def _missing_classes(
+    labels: Sequence[str], name: str, train: set[_About], dev: set[_About]
+) -> Iterator[str]:
+    for side, about in (("train", train), ("dev", dev)):
+        there = {label for label, _ in about}
+        if missing := [label for label in labels if label not in there]:
+            yield f"fold {name}: no {side} utterance of {', '.join(missing)}"
+
+
+def _share_speakers(train: set[_About], dev: set[_About]) -> bool:
+    one, other = ({speaker for _, speaker in side} for side in (train, dev))
+    return None in one | other or bool(one & other)
 
 
 def _ids_by(manifest: Manifest, field: str) -> dict[str, list[str]]:
@@ -272,7 +298,7 @@ def _ids_by(manifest: Manifest, field: str) -> dict[str, list[str]]:
 
 
 def _join(groups: dict[str, list[str]], names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(i for name in names for i in groups[name])
+    return tuple(chain.from_iterable(groups[name] for name in names))
 
 
 _DISJOINT = "speaker-disjoint fifth of the training side, balanced by label"

@@ -2,8 +2,9 @@
 
 import difflib
 import math
+import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -14,6 +15,8 @@ from ser_features.records import Fold, Utterance
 
 SPLITS = ("train", "dev", "test")
 MAX_ID_BYTES = 255
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -114,27 +117,41 @@ class Manifest:
         Raises ManifestError where a requested label has no utterance, UsageError where the
         request itself is wrong.
         """
-        found = Counter(canonical_label(u.label) for u in self.utterances if u.label)
+        found = _canonical_counts(self.label_counts)
         everything = tuple(LabelClass(label, (label,)) for label in sorted(found))
         classes = everything if request is None else parse_classes(request)
         _require_labels(self.corpus, classes, found)
         to_class = {member: each.name for each in classes for member in each.members}
-        kept = self._relabel(lambda label: to_class.get(canonical_label(label or "")))
+        kept = self._relabel(
+            {label: to_class.get(canonical_label(label)) for label in self.label_counts}
+        )
         order = tuple(each.name for each in classes)
         notes = (*self.notes, *_selection_notes(self, classes, found))
         return replace(kept, label_order=order, notes=notes)
 
-    def _relabel(self, name: Callable[[str | None], str | None]) -> "Manifest":
-        """Each utterance with its new label; without those whose new label is None."""
-        named = tuple(replace(u, label=name(u.label)) for u in self.utterances)
-        unnamed = {utterance.id for utterance in named if utterance.label is None}
-        return replace(self, utterances=named).without(unnamed)
+    def _relabel(self, names: Mapping[str, str | None]) -> "Manifest":
+        """Each utterance with its new label; without those that get none."""
+        unnamed = {u.id for u in self.utterances if names.get(u.label or "") is None}
+        kept = self.without(unnamed) if unnamed else self
+        named = tuple(_with_label(u, names[u.label or ""]) for u in kept.utterances)
+        return replace(kept, utterances=named)
 
     def _bad_folds(self) -> Iterator[str]:
         for protocol, folds in self.folds.items():
             for fold in folds:
                 for text in _fold_problems(fold, self.by_id):
                     yield f"fold {fold.name!r} of {protocol!r}: {text}"
+
+
+def _with_label(utterance: Utterance, label: str | None) -> Utterance:
+    return utterance if utterance.label == label else replace(utterance, label=label)
+
+
+def _canonical_counts(label_counts: Mapping[str, int]) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for label, count in label_counts.items():
+        found[canonical_label(label)] += count
+    return found
 
 
 def restrict(fold: Fold, ids: set[str]) -> Fold:
@@ -161,9 +178,9 @@ def _id_problems(name: str) -> Iterator[str]:
     size = len(name.encode(errors="surrogatepass"))
     if size > MAX_ID_BYTES:
         yield f"id {name[:24]!r}… is {size} bytes long; at most {MAX_ID_BYTES} are allowed"
-    if any(ord(c) < 32 or 127 <= ord(c) < 160 for c in name):
+    if _CONTROL.search(name):
         yield f"id {name!r} holds a control character"
-    if any(0xD800 <= ord(c) < 0xE000 for c in name):
+    if _SURROGATE.search(name):
         yield f"id {name!r} is not valid Unicode"
 
 
@@ -179,7 +196,7 @@ def _time_problems(start: float | None, end: float | None) -> Iterator[str]:
 
 def _corpus_problems(corpus: str) -> Iterator[str]:
     # The name becomes a folder of the store.
-    odd = any(c in "/\\" or ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 for c in corpus)
+    odd = any(c in "/\\" or ord(c) < 32 for c in corpus) or _SURROGATE.search(corpus)
     if odd or not corpus.strip() or corpus.startswith("."):
         yield f"the corpus name {corpus!r} cannot name a folder"
 

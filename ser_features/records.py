@@ -11,7 +11,7 @@ Json: TypeAlias = Any
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One labelled stretch of audio; ``start`` and ``end`` are seconds, None means the file's own."""
+    """One labelled stretch of audio; ``start`` and ``end`` are seconds, None is the file's own."""
 
     id: str
     path: Path
@@ -25,7 +25,7 @@ class Utterance:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """An utterance that cannot be used: ``reason`` is a short stable code, ``detail`` a sentence."""
+    """An utterance that cannot be used: ``reason`` is a short code, ``detail`` a sentence."""
 
     id: str
     path: str
@@ -45,7 +45,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """One train/dev/test division by utterance id; ``dev`` may be empty only before dev selection."""
+    """One train/dev/test division by utterance id; ``dev`` may be empty before dev selection."""
 
     name: str
     train: tuple[str, ...]

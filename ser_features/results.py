@@ -42,6 +42,21 @@ def missing(record: RunRecord) -> list[tuple[str, int]]:
     return [pair for pair in record.expected if pair not in done]
 
 
+def differences(first: RunRecord, second: RunRecord) -> tuple[int, int]:
+    """How many predictions of ``first`` are other or absent in ``second``, and of how many."""
+    theirs = {
+        (score.fold, score.seed, name): label
+        for score in second.scores
+        for name, label in zip(score.test_ids, score.predictions, strict=True)
+    }
+    ours = [
+        (label, theirs.get((score.fold, score.seed, name)))
+        for score in first.scores
+        for name, label in zip(score.test_ids, score.predictions, strict=True)
+    ]
+    return sum(label != other for label, other in ours), len(ours)
+
+
 def record_path(folder: Path, record: RunRecord) -> Path:
     """Where a record lies: ``<corpus>/<upstream>--<head>--<protocol>--<key12>.json``."""
     names = (record.upstream, record.head, record.protocol, record.key[:12])

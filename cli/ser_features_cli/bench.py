@@ -1,5 +1,6 @@
 """``serfeat bench``."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ from ser_features_cli.leaderboard import check_format, show
 
 if TYPE_CHECKING:
     from ser_features.bench import BenchOptions
-    from ser_features.manifest import Manifest
+    from ser_features.corpora.source import ManifestSource
 
 ProtocolOption = Annotated[
     str, typer.Option("--protocol", help="How folds are made; 'serfeat protocols' lists them.")
@@ -107,12 +108,20 @@ def bench(
     Example: serfeat bench --corpus emodb=/data/emodb --labels angry,happy,neutral,sad \
     --upstreams fbank,hubert-base,hubert-base@random:0 --store features --results results
     """
+    check_format(format)
+    requests = o.read_requests(upstreams)
+    sources = o.read_sources(
+        corpus,
+        manifest,
+        root=root,
+        emobox=emobox,
+        superb_metadata=superb_metadata,
+        allow_partial=allow_partial,
+    )
     from ser_features.bench import BenchOptions
     from ser_features.extract.pipeline import Options
     from ser_features.train.run import Training, parse_lrs
 
-    check_format(format)
-    requests = o.read_requests(upstreams)
     settings = BenchOptions(
         protocol=protocol,
         heads=tuple(o.split_commas(heads)) or ("superb",),
@@ -123,37 +132,31 @@ def bench(
         training=Training(recipe, steps, parse_lrs(lr), layers, normalize, device),
         extraction=Options(frames, device, precision, batch_seconds, workers, max_seconds),
     )
-    manifests = o.read_manifests(
-        corpus,
-        manifest,
-        root=root,
-        emobox=emobox,
-        superb_metadata=superb_metadata,
-        allow_partial=allow_partial,
-    )
-    run_bench(manifests, requests, store, results, settings, quiet)
+    run_bench(sources, requests, store, results, settings, quiet)
     show([results], format, output)
     if output is not None and not quiet:
         show([results])
 
 
 def run_bench(
-    manifests: "list[Manifest]",
+    sources: "list[ManifestSource]",
     requests: list[str],
     store: Path,
     results: Path,
     settings: "BenchOptions",
     quiet: bool,
 ) -> None:
-    """Bench every corpus, with progress bars; notes of a corpus are printed first."""
+    """Bench every corpus, with progress bars; notes of a corpus are printed last."""
     from ser_features.bench import bench as run
     from ser_features.bench import prepare
 
+    manifests = o.read_manifests(sources)
     for one in manifests:  # what is wrong with the last must not show after hours on the first
         prepare(one, requests, settings)
-    for one in manifests:
+    for source, one in zip(sources, manifests, strict=True):
+        own = replace(settings, inputs={"source": source.to_json(), "store": str(store.absolute())})
         with bars(quiet) as progress:
-            records = run(one, requests, store, results, settings, progress)
+            records = run(one, requests, store, results, own, progress)
         notes = dict.fromkeys(note for record in records for note in record.notes)
         for note in [] if quiet else notes:
             line(f"note: {note}")

@@ -67,6 +67,15 @@ class Bars:
         self._drawing.console.print(escape(message), highlight=False, soft_wrap=True)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "file"), counted(2, "file")
+    ('1 file', '2 files')
+    """
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 @contextmanager
 def bars(quiet: bool = False) -> Iterator[Bars]:
     """Progress bars on standard error; an interrupt says how to go on and exits with 1."""

@@ -9,7 +9,7 @@ from ser_features_cli.bench import run_bench
 from ser_features_cli.console import line
 from ser_features_cli.leaderboard import show
 
-UPSTREAMS = ["fbank", "hubert-base@random:0", "whisper-tiny@random:0"]
+UPSTREAMS = ["fbank", "logmel", "hubert-base@random:0", "whisper-tiny@random:0"]
 SEEDS = 2
 
 
@@ -20,13 +20,14 @@ def demo(
 ) -> None:
     """Make a synthetic emotional corpus, extract, train, and print a leaderboard.
 
-    espeak-ng speaks 4 emotions by fixed prosody rules; the upstreams are SUPERB's fbank and two
-    untrained encoders, so nothing is downloaded. Scores say nothing about real speech.
+    espeak-ng speaks 4 emotions by fixed prosody rules; the upstreams are two spectral ones and
+    two untrained encoders, so nothing is downloaded. Scores say nothing about real speech.
 
     Example: serfeat demo demo
     """
     from ser_features.bench import BenchOptions
     from ser_features.corpora.demo import make_demo
+    from ser_features.corpora.source import ManifestSource
 
     manifest = make_demo(folder / "corpus")
     line(f"demo corpus: {len(manifest)} utterances in {folder / 'corpus'}")
@@ -34,7 +35,8 @@ def demo(
         protocol="loso", labels=("angry", "happy", "neutral", "sad"), seeds=SEEDS
     )
     results = folder / "results"
-    run_bench([manifest], UPSTREAMS, folder / "features", results, settings, quiet=False)
+    source = ManifestSource("corpus", "demo", str((folder / "corpus").absolute()))
+    run_bench([source], UPSTREAMS, folder / "features", results, settings, quiet=False)
     for name, kind in (("leaderboard.md", "markdown"), ("leaderboard.html", "html")):
         show([results], kind, folder / name)
     show([results])

@@ -7,7 +7,7 @@ from rich.markup import escape
 
 from ser_features.errors import RejectsError
 from ser_features_cli import options as o
-from ser_features_cli.console import bars, err, line
+from ser_features_cli.console import bars, counted, err, line
 
 if TYPE_CHECKING:
     from ser_features.extract.pipeline import Report
@@ -35,12 +35,13 @@ def extract(
 
     Example: serfeat extract --corpus emodb=/data/emodb --upstreams fbank,hubert-base
     """
+    requests = o.read_requests(upstreams)
+    sources = o.read_sources(corpus, manifest, root=root, allow_partial=allow_partial)
+    manifests = o.read_manifests(sources)
     from ser_features.extract.pipeline import Options
     from ser_features.extract.pipeline import extract as run
 
     settings = Options(frames, device, precision, batch_seconds, workers, max_seconds)
-    requests = o.read_requests(upstreams)
-    manifests = o.read_manifests(corpus, manifest, root=root, allow_partial=allow_partial)
     num_rejects = 0
     for one in manifests:
         rejected: set[str] = set()
@@ -66,7 +67,7 @@ def _say(report: "Report") -> None:
     if report.num_new:
         rate = report.audio_seconds / max(report.seconds, 1e-9)
         done = (
-            f"{report.num_new} utterances extracted, {report.audio_seconds:.0f} s of audio in "
+            f"{counted(report.num_new, 'utterance')} extracted, {report.audio_seconds:.0f} s of audio in "
             f"{report.seconds:.1f} s ({rate:.1f}x real time)"
         )
     else:

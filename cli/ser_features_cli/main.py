@@ -7,7 +7,7 @@ import typer
 
 from ser_features import __version__
 from ser_features.errors import RejectsError, SerfeatError, UsageError
-from ser_features_cli import bench, demo, extract, leaderboard, lists, store
+from ser_features_cli import bench, demo, extract, leaderboard, lists, rerun, store
 from ser_features_cli.console import err
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.command("extract")(extract.extract)
 app.command("bench")(bench.bench)
 app.command("leaderboard")(leaderboard.leaderboard)
+app.command("rerun")(rerun.rerun)
 app.command("demo")(demo.demo)
 app.command("upstreams")(lists.upstreams)
 app.command("corpora")(lists.corpora)
@@ -52,7 +53,7 @@ def _root(
 def run() -> None:
     """Run the command line: status 0 fine, 1 an error in one line, 2 usage, 3 rejects."""
     try:
-        app()
+        app(prog_name="serfeat")
     except SerfeatError as error:
         err.print(f"[bold red]error:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(_status(error))

@@ -8,6 +8,7 @@ import typer
 from ser_features.errors import UsageError
 
 if TYPE_CHECKING:
+    from ser_features.corpora.source import ManifestSource
     from ser_features.manifest import Manifest
 
 CorpusOption = Annotated[
@@ -152,7 +153,7 @@ def _check_target(text: str) -> None:
         raise UsageError(unknown("upstream", request.target, CATALOG) + hint)
 
 
-def read_manifests(
+def read_sources(
     corpora: list[str] | None,
     manifests: list[str] | None,
     *,
@@ -160,56 +161,48 @@ def read_manifests(
     emobox: Path | None = None,
     superb_metadata: Path | None = None,
     allow_partial: bool = False,
-) -> "list[Manifest]":
-    """The manifests that ``--corpus`` and ``--manifest`` name; UsageError where there are none."""
-    from ser_features.corpora.files import read_manifest
-    from ser_features.corpora.table import read_corpus
+) -> "list[ManifestSource]":
+    """What ``--corpus`` and ``--manifest`` name; UsageError where there is nothing."""
+    from ser_features.corpora.source import ManifestSource
 
-    read = []
-    for text in corpora or []:
-        name, path = _pair(text, "--corpus")
-        read.append(read_corpus(name, path, allow_partial=allow_partial))
-    for text in manifests or []:
-        whole = "=" not in text or Path(text).exists()
-        named, path = (None, Path(text)) if whole else _pair(text, "--manifest")
-        read.append(read_manifest(path, root=root, corpus=named))
-    if not read:
+    named = [("corpus", *_pair(text, "--corpus")) for text in corpora or []]
+    named += [("manifest", *_manifest(text)) for text in manifests or []]
+    if not named:
         raise UsageError("name what to read: --corpus NAME=PATH or --manifest FILE")
-    _check_names([one.corpus for one in read])
-    return [_with_own_folds(one, emobox, superb_metadata) for one in read]
+    return [
+        ManifestSource(
+            kind=kind,
+            name=name,
+            path=str(path.absolute()),
+            root=_absolute(root),
+            emobox=_absolute(emobox),
+            superb_metadata=_absolute(superb_metadata),
+            allow_partial=allow_partial,
+        )
+        for kind, name, path in named
+    ]
 
 
-def _check_names(corpora: list[str]) -> None:
-    """UsageError where two corpora would share their features and results."""
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else str(path.absolute())
+
+
+def read_manifests(sources: "list[ManifestSource]") -> "list[Manifest]":
+    """The manifests; UsageError where two corpora would share their features and results."""
+    read = [source.read() for source in sources]
+    corpora = [one.corpus for one in read]
     twice = [name for name in corpora if corpora.count(name) > 1]
     if twice:
         raise UsageError(f"two corpora are called {twice[0]!r}; name them: --manifest NAME=FILE")
+    return read
 
 
-def _with_own_folds(
-    manifest: "Manifest", emobox: Path | None, superb_metadata: Path | None
-) -> "Manifest":
-    """The manifest with the published folds that these folders hold."""
-    from ser_features.corpora.emobox import emobox_folds
-    from ser_features.corpora.superb import superb_folds
-
-    if emobox is not None:
-        folds = emobox_folds(_metadata(emobox, manifest.corpus), manifest)
-        manifest = manifest.with_folds("emobox", folds)
-    if superb_metadata is not None:
-        manifest = manifest.with_folds("superb", superb_folds(manifest, superb_metadata))
-    return manifest
+def _manifest(text: str) -> tuple[str | None, Path]:
+    whole = "=" not in text or Path(text).exists()
+    return (None, Path(text)) if whole else _pair(text, "--manifest")
 
 
-def _metadata(emobox: Path, corpus: str) -> Path:
-    """The corpus's folder in a clone of EmoBox, or that folder itself."""
-    for folder in (emobox / corpus, emobox / "data" / corpus):
-        if folder.is_dir():
-            return folder
-    return emobox
-
-
-def _pair(text: str, option: str) -> tuple[str, Path]:
+def _pair(text: str, option: str) -> tuple[str | None, Path]:
     name, equals, path = text.partition("=")
     if not (equals and name and path):
         raise UsageError(f"{option} {text!r}: expected NAME=PATH, as in {option} emodb=/data/emodb")

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from ser_features.errors import DamageError
 from ser_features_cli import options as o
-from ser_features_cli.console import bars, line, out
+from ser_features_cli.console import bars, counted, line, out
 
 if TYPE_CHECKING:
     from ser_features.store.reader import FeatureSet
@@ -100,7 +100,7 @@ def verify(
     from ser_features.store.verify import verify as check
 
     report = check(store)
-    for damage in report.damage:
+    for damage in {damage.object: damage for damage in report.damage}.values():
         line(f"damaged: {damage.object}: {damage.kind}, {damage.detail}{_touched(damage.ids)}")
     for stray in report.strays:
         line(f"note: {stray.path} is {stray.kind}: it holds no features")
@@ -109,9 +109,10 @@ def verify(
         report = check(store)
     if report.damage:
         hint = "not all could be mended" if repair else "run it again with --repair"
-        raise DamageError(f"{store}: {len(report.damage)} damaged files; {hint}")
-    size = f"{report.objects} objects, {report.num_bytes / 1e6:.1f} MB"
-    line(f"{report.feature_sets} feature sets, {size}: every byte is whole")
+        files = {damage.object for damage in report.damage}  # sets share the folders above them
+        raise DamageError(f"{store}: {counted(len(files), 'damaged file')}; {hint}")
+    size = f"{counted(report.objects, 'object')}, {report.num_bytes / 1e6:.1f} MB"
+    line(f"{counted(report.feature_sets, 'feature set')}, {size}: every byte is whole")
 
 
 def _mend(store: Path, device: str, requests: list[str]) -> None:
@@ -123,7 +124,8 @@ def _mend(store: Path, device: str, requests: list[str]) -> None:
         line(f"rewritten: {name}")
     for failure in mended.failures:
         line(f"not mended: {failure}")
-    line(f"{mended.num_shards} shards extracted again, {len(mended.rewritten)} files rewritten")
+    again = f"{counted(mended.num_shards, 'shard')} extracted again"
+    line(f"{again}, {counted(len(mended.rewritten), 'file')} rewritten")
 
 
 def _touched(ids: tuple[str, ...]) -> str:
@@ -147,7 +149,7 @@ def export(
 
     found = _open(store, name)
     export_hdf5(found, hdf5)
-    line(f"{hdf5}: {len(found.ids)} utterances, {hdf5.stat().st_size / 1e6:.1f} MB")
+    line(f"{hdf5}: {counted(len(found.ids), 'utterance')}, {hdf5.stat().st_size / 1e6:.1f} MB")
 
 
 def _open(store: Path, part: str) -> "FeatureSet":

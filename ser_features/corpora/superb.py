@@ -96,7 +96,8 @@ def _sorted_sides(manifest: Manifest) -> list[tuple[list[str], list[str]]]:
 def _metadata_sides(manifest: Manifest, metadata: Path) -> list[tuple[list[str], list[str]]]:
     """Train with dev, and test, of every session, in the order of the metadata."""
     root = first_folder(metadata, METADATA)
-    sides, problems = [], []
+    sides = []
+    problems: list[str] = []
     for session in SESSIONS:
         others, own = _split(manifest, session)
         train = _checked(root / session / "train_meta_data.json", others, problems)

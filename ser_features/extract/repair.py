@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from ser_features.errors import SerfeatError, StoreError
+from ser_features.errors import SerfeatError, StoreError, UpstreamError
 from ser_features.extract.progress import Progress, Silent
 from ser_features.extract.shards import CPU_BATCH, Decoded, ShardRunner
 from ser_features.extract.spec import feature_key
@@ -68,7 +68,13 @@ def _same_upstream(spec: FeatureSetSpec, moved: Mapping[str, str], device: str) 
     request = moved.get(spec.upstream, str(spec.provenance.get("request", spec.upstream)))
     identity = spec.provenance.get("identity", {})
     precision = str(identity.get("precision", "float32"))
-    upstream = load_upstream(request, device=device, precision=precision)
+    try:
+        upstream = load_upstream(request, device=device, precision=precision)
+    except UpstreamError as error:
+        if parse_request(request).path is None:
+            raise
+        hint = f"where it has moved, name it with --upstreams {spec.upstream}=FOLDER"
+        raise UpstreamError(f"{error}; {hint}") from error
     if feature_key(upstream.info.identity) != spec.key:
         raise StoreError(
             f"{request!r} is not the upstream that made it (other weights or preprocessing); name "

@@ -2,6 +2,7 @@
 
 import datetime
 import platform
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ser_features.records import FeatureSetSpec
 from ser_features.store.catalog import find
 from ser_features.store.schema import safe_part
 from ser_features.upstreams.protocol import Upstream
+from ser_features.upstreams.request import parse_request
 
 KEY_SCHEMA = 1
 CLEAN = "clean"
@@ -61,6 +63,16 @@ def new_spec(corpus: str, upstream: Upstream, request: str, frames: str) -> Feat
     )
 
 
+def _from_anywhere(request: str) -> str:
+    """The request with its folder, if it names one, written so that it holds in any folder."""
+    parsed = parse_request(request)
+    if parsed.path is None:
+        return request
+    folder = parsed.path.absolute()
+    target = str(folder) if parsed.is_folder else parsed.target
+    return replace(parsed, target=target, path=folder).text
+
+
 def feature_key(identity: Any) -> str:
     """The content key: checkpoint hashes, preprocessing, precision, audio rules, augmentation."""
     audio = AUDIO | {"augmentation": CLEAN}
@@ -69,9 +81,9 @@ def feature_key(identity: Any) -> str:
 
 def _provenance(upstream: Upstream, request: str) -> dict[str, Any]:
     info = upstream.info
-    packages = ("torch", "transformers", "zarr", "numpy", "soxr", "soundfile")
+    packages = ("torch", "transformers", "numpy", "soxr", "soundfile")
     return {
-        "request": request,
+        "request": _from_anywhere(request),
         "upstream": dict(info.provenance),
         "identity": dict(info.identity),
         "audio": AUDIO,

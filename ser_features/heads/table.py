@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from ser_features.registry import by_name
 
-
 FRAMES = "frames"
 """What a head reads that has a non-linearity before pooling: needs ``--frames``."""
 

@@ -93,7 +93,7 @@ def uar(row: Row) -> str:
 
 def name(row: Row) -> str:
     """The upstream and, where there is one, its augmentation."""
-    augmented = row.augmentation not in ("", "none")
+    augmented = row.augmentation not in ("", "none", "clean")
     return clean(f"{row.upstream} + {row.augmentation}" if augmented else row.upstream)
 
 

@@ -127,6 +127,7 @@ def test_every_corpus_file_is_in_the_table() -> None:
         "emobox",
         "files",
         "folder",
+        "source",
         "spec",
         "superb",
         "table",

@@ -19,7 +19,7 @@ from ser_features.errors import ManifestError
 from ser_features.folds import make_folds
 from ser_features.manifest import Manifest
 from ser_features.records import Fold, Utterance
-from ser_features_cli.options import read_manifests
+from ser_features_cli.options import read_sources
 
 CODES = {"ang": "anger", "hap": "happiness", "neu": "neutral", "sad": "sadness"}
 
@@ -250,6 +250,7 @@ def test_the_command_line_attaches_the_folds(
     table = tmp_path / "mine.csv"
     lines = [f"{u.id},{u.path},{u.label},{u.speaker},{u.session}" for u in manifest.utterances]
     table.write_text("\n".join(["id,path,label,speaker,session", *lines]))
-    (read,) = read_manifests(None, [str(table)], superb_metadata=metadata)
-    assert read.folds == {"superb": superb_folds(manifest, metadata)}
-    assert "superb" not in read_manifests(None, [str(table)])[0].folds
+    (source,) = read_sources(None, [str(table)], superb_metadata=metadata)
+    assert source.read().folds == {"superb": superb_folds(manifest, metadata)}
+    (source,) = read_sources(None, [str(table)])
+    assert "superb" not in source.read().folds

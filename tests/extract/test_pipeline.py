@@ -365,3 +365,36 @@ def test_fake_features_do_not_depend_on_the_batch():
         count = single.num_frames[0]
         assert both.num_frames[b] == count
         assert torch.equal(both.hidden[:, b, :count], single.hidden[:, 0, :count])
+
+
+class Stop(BaseException):
+    """What a test raises in place of a kill."""
+
+
+@pytest.mark.parametrize("where", ["__enter__", "delete", "add_plan", "write"])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_fallback_that_was_killed_goes_on(tmp_path, monkeypatch, manifest, where, after):
+    tiny_shards(monkeypatch)
+    use_fake(monkeypatch, scale=20_000.0)
+    spec = run(manifest, tmp_path / "whole", frames=True).spec
+    real, told = getattr(StoreWriter, where), Listener()
+
+    def stopping(self, *args, **kwargs):
+        falling = any("float16" in text for text in told.said)
+        if falling and not after:
+            raise Stop
+        result = real(self, *args, **kwargs)
+        if falling:
+            raise Stop
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreWriter, where, stopping)
+        with pytest.raises(Stop):
+            run(manifest, tmp_path / "store", frames=True, progress=told)
+    report = run(manifest, tmp_path / "store", frames=True)
+    assert (report.spec.key, report.spec.frames) == (spec.key, "float32")
+    content = content_by_id(tmp_path / "store", report.spec)
+    assert content == content_by_id(tmp_path / "whole", spec)
+    assert [info.spec.frames for info in list_feature_sets(tmp_path / "store")] == ["float32"]
+    assert verify(tmp_path / "store").ok

@@ -71,7 +71,7 @@ def test_provenance_says_how_it_was_made_and_is_plain_json():
     assert found["request"] == "fake@random:3"
     assert found["identity"] == {"family": "fake", "seed": 3, "precision": "float32"}
     assert (found["audio"], found["sample_rate"]) == (AUDIO, 8000)
-    assert {"torch", "transformers", "zarr", "numpy", "soxr", "soundfile"} == set(found["versions"])
+    assert {"torch", "numpy"} <= set(found["versions"])
 
 
 def test_a_store_that_is_not_there_gives_a_new_set(tmp_path):

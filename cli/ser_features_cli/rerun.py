@@ -1,0 +1,47 @@
+"""``serfeat rerun``: run a record again and compare."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+
+from ser_features.errors import ResultsError
+from ser_features_cli.console import bars, line
+
+
+def rerun(
+    record: Annotated[
+        Path, typer.Argument(help="A run record, as 'serfeat bench --results' writes it.")
+    ],
+    store: Annotated[
+        Path | None, typer.Option("--store", help="The feature store; if unset, the record's.")
+    ] = None,
+) -> None:
+    """Run a record again from its corpus and settings, and compare every prediction.
+
+    Features that the store has are not extracted again. Exit status 1 where a prediction differs.
+
+    Example: serfeat rerun results/emodb/fbank--superb--loso--0123456789ab.json
+    """
+    from ser_features.bench import bench, options_of
+    from ser_features.corpora.source import source_from_json
+    from ser_features.results import differences, load_record
+
+    old = load_record(record)
+    options = options_of(old)
+    inputs = old.provenance["inputs"]
+    manifest = source_from_json(options.inputs.get("source")).read()
+    place = store or Path(str(inputs.get("store", "features")))
+    with TemporaryDirectory() as scratch, bars() as progress:
+        new = bench(manifest, [inputs["upstream"]], place, Path(scratch), options, progress)
+    same = [each for each in new if each.key == old.key]
+    if not same:
+        raise ResultsError(
+            f"{record}: the corpus, the features or the settings are not those of the record, so "
+            "there is nothing to compare; was the audio, the checkpoint or serfeat changed?"
+        )
+    different, total = differences(old, same[0])
+    if different:
+        raise ResultsError(f"{record}: {different} of {total} predictions differ")
+    line(f"{record}: all {total} predictions are the same")
