@@ -7,7 +7,7 @@ selection may look at; it shares no speaker with train wherever the protocol let
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -65,13 +65,17 @@ def make_folds(manifest: Manifest, protocol: str, seed: int = 0) -> FoldPlan:
     _check_needs(manifest, chosen)
     drafts, notes = chosen.make(manifest, number, seed)
     folds = [_with_dev(manifest, fold, seed, notes) for fold in drafts]
-    about = _about(manifest)
+    index = {u.id: row for row, u in enumerate(manifest.utterances)}
+    labels = _column(u.label for u in manifest.utterances)
+    speakers = _column(u.speaker for u in manifest.utterances)
     shares = False
     for fold in folds:
-        _check_fold(about.keys(), protocol, fold)
-        train, dev = (set(map(about.__getitem__, side)) for side in (fold.train, fold.dev))
-        notes += _missing_classes(manifest.labels, fold.name, train, dev)
-        shares = shares or _share_speakers(train, dev)
+        train, dev, _ = _check_fold(manifest.corpus, protocol, fold, index)
+        for side, rows in (("train", train), ("dev", dev)):
+            if missing := sorted(set(manifest.labels) - labels.present(rows)):
+                notes.append(f"fold {fold.name}: no {side} utterance of {', '.join(missing)}")
+        one, other = speakers.present(train), speakers.present(dev)
+        shares = shares or "" in one | other or bool(one & other)
     return FoldPlan(protocol, tuple(folds), tuple(dict.fromkeys(notes)), shares)
 
 
@@ -195,8 +199,9 @@ def _group_folds(
 
     Parts share no speaker; they are balanced by size alone where labels would leave one empty.
     """
-    labels = _codes([u.label or "" for u in utterances])
-    speakers = _codes([u.speaker or "" for u in utterances])
+    # numbers, as the splitters are slow on strings
+    labels = _column(u.label for u in utterances).codes
+    speakers = _column(u.speaker for u in utterances).codes
     splitters = (
         StratifiedGroupKFold(count, shuffle=True, random_state=seed),
         GroupKFold(count),
@@ -217,15 +222,9 @@ def _group_folds(
     return parts, isinstance(splitter, StratifiedGroupKFold)
 
 
-def _codes(values: Sequence[str]) -> NDArray[np.intp]:
-    """Each value's rank among the distinct ones; splitters are slow on strings."""
-    rank = {value: i for i, value in enumerate(sorted(set(values)))}
-    return np.array([rank[value] for value in values], np.intp)
-
-
 def _random_dev(utterances: Sequence[Utterance], seed: int) -> NDArray[np.bool_]:
     """Which utterances are in a random fifth, stratified where every class has two of them."""
-    labels = _codes([u.label or "" for u in utterances])
+    labels = _column(u.label for u in utterances).codes
     size = max(1, round(DEV_FRACTION * len(labels)))
     counts = np.bincount(labels)
     if counts.min() >= 2 and len(counts) <= min(size, len(labels) - size):
@@ -250,44 +249,45 @@ def _check_needs(manifest: Manifest, protocol: Protocol) -> None:
             )
 
 
-def _check_fold(known: Set[str], protocol: str, fold: Fold) -> None:
+def _check_fold(
+    corpus: str, protocol: str, fold: Fold, index: Mapping[str, int]
+) -> list[NDArray[np.intp]]:
+    """The manifest's rows of the train, dev and test sides, which must be there and disjoint."""
     sides = {"train": fold.train, "dev": fold.dev, "test": fold.test}
     for side, ids in sides.items():
         if not ids:
-            raise ProtocolError(f"{protocol}: fold {fold.name!r} has no {side} utterances")
+            raise ProtocolError(
+                f"{protocol}: fold {fold.name!r} has no {side} utterances in {corpus!r}"
+            )
     together = (*fold.train, *fold.dev, *fold.test)
-    unique = set(together)
-    if len(unique) < len(together):
+    try:
+        rows = np.array([index[i] for i in together], np.intp)
+    except KeyError as error:
+        raise ProtocolError(
+            f"{protocol}: fold {fold.name!r} names {error.args[0]!r}, no such utterance"
+        ) from None
+    if np.bincount(rows).max() > 1:
         name, count = Counter(together).most_common(1)[0]
         raise ProtocolError(f"{protocol}: {name!r} is {count} times in fold {fold.name!r}")
-    if not unique <= known:
-        strange = min(unique - known)
-        raise ProtocolError(f"{protocol}: fold {fold.name!r} names {strange!r}, no such utterance")
+    return np.split(rows, np.cumsum([len(fold.train), len(fold.dev)]))
 
 
-_About = tuple[str | None, str | None]
-"""Label and speaker of an utterance."""
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """One value per utterance: the distinct ones, sorted, and their places. Unknown is empty."""
+
+    values: tuple[str, ...]
+    codes: NDArray[np.intp]
+
+    def present(self, rows: NDArray[np.intp]) -> set[str]:
+        """The values that these rows have."""
+        return {self.values[code] for code in np.flatnonzero(np.bincount(self.codes[rows]))}
 
 
-def _about(manifest: Manifest) -> dict[str, _About]:
-    """By utterance id; equal values are one object, which makes sets of them cheap."""
-    values: dict[_About, _About] = {}
-    pairs = ((u.id, (u.label, u.speaker)) for u in manifest.utterances)
-    return {name: values.setdefault(pair, pair) for name, pair in pairs}
-
-
-def _missing_classes(
-    labels: Sequence[str], name: str, train: set[_About], dev: set[_About]
-) -> Iterator[str]:
-    for side, about in (("train", train), ("dev", dev)):
-        there = {label for label, _ in about}
-        if missing := [label for label in labels if label not in there]:
-            yield f"fold {name}: no {side} utterance of {', '.join(missing)}"
-
-
-def _share_speakers(train: set[_About], dev: set[_About]) -> bool:
-    one, other = ({speaker for _, speaker in side} for side in (train, dev))
-    return None in one | other or bool(one & other)
+def _column(values: Iterable[str | None]) -> _Column:
+    known = [value or "" for value in values]
+    rank = {value: code for code, value in enumerate(sorted(set(known)))}
+    return _Column(tuple(rank), np.array([rank[value] for value in known], np.intp))
 
 
 def _ids_by(manifest: Manifest, field: str) -> dict[str, list[str]]:

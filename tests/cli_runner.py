@@ -48,7 +48,7 @@ def serfeat(*args: object) -> Done:
     console.out.width = console.PIPED_WIDTH
     with (
         mock.patch.object(sys, "argv", ["serfeat", *map(str, args)]),
-        mock.patch.object(os, "fsync", lambda handle: None),  # nothing survives a power cut here
+        mock.patch.object(os, "fsync"),  # nothing survives a power cut here
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):

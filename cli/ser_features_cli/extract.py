@@ -67,8 +67,8 @@ def _say(report: "Report") -> None:
     if report.num_new:
         rate = report.audio_seconds / max(report.seconds, 1e-9)
         done = (
-            f"{counted(report.num_new, 'utterance')} extracted, {report.audio_seconds:.0f} s of audio in "
-            f"{report.seconds:.1f} s ({rate:.1f}x real time)"
+            f"{counted(report.num_new, 'utterance')} extracted, {report.audio_seconds:.0f} s of "
+            f"audio in {report.seconds:.1f} s ({rate:.1f}x real time)"
         )
     else:
         done = "nothing new to extract"

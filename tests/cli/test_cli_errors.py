@@ -212,10 +212,13 @@ def test_what_is_wrong_with_the_last_corpus_shows_before_any_work(made: Path) ->
 
 def test_files_in_place_of_folders_and_the_other_way_round(made: Path) -> None:
     manifest = made / "corpus" / "made.csv"
-    results = ("--results", made / "results")
+    results, what = (
+        ("--results", made / "results"),
+        ("--manifest", manifest, "--upstreams", "fbank"),
+    )
     cases = {
-        "--store": ("extract", "--manifest", manifest, "--upstreams", "fbank", "--store", manifest),
-        "--results": ("bench", "--manifest", manifest, "--upstreams", "fbank", "--results", manifest),
+        "--store": ("extract", *what, "--store", manifest),
+        "--results": ("bench", *what, "--results", manifest),
         "store": ("store", "ls", manifest),
         "--hdf5": ("store", "export", "fbank", "--store", made / "store", "--hdf5", made),
         "--output": ("leaderboard", *results, "--output", made),
@@ -268,7 +271,7 @@ def test_a_store_of_a_newer_schema(made: Path, tmp_path: Path) -> None:
         done = serfeat(*args)
         assert (done.status, done.error) == (1, text)
     assert serfeat("store", "verify", tmp_path).error.startswith(f"{tmp_path / 'serfeat.json'} has")
-    assert os.listdir(tmp_path) == ["serfeat.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["serfeat.json"]
 
 
 def test_a_locked_feature_set(made: Path) -> None:
