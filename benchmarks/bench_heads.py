@@ -4,8 +4,10 @@
     python benchmarks/bench_heads.py --quick    # the same code, small and fast, nothing written
 
 Both sides do the same updates on the same minibatches. The stacked trainer does the whole recipe;
-the loop's time is measured on slices of it and scaled. Rounds alternate between the two. Writes
-benchmarks/results/heads-DATE.json.
+the loop's time is measured on slices of it and scaled. Rounds alternate between the two. With
+SERFEAT_S3PRL naming s3prl's folder (``make s3prl``), a few updates of s3prl's on-the-fly recipe run
+beside (HuBERT base forward included) and its whole time follows from them. Writes
+benchmarks/results/heads-DEVICE-DATE.json.
 """
 
 import argparse
@@ -14,6 +16,8 @@ import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -143,6 +147,23 @@ def machine(device: str) -> dict[str, object]:
     }
 
 
+def on_the_fly(updates: int, recipe_updates: int, stacked: float) -> dict[str, object] | None:
+    """s3prl's own recipe: seconds of an update, and from it of all runs; None without s3prl."""
+    if "SERFEAT_S3PRL" not in os.environ:
+        return None
+    script = Path(__file__).with_name("s3prl_update.py")
+    command = [sys.executable, str(script), "--updates", str(updates)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    one = statistics.median(found["seconds"])
+    return {
+        "update_seconds": spread(found["seconds"]),
+        "update_audio_seconds": found["audio_seconds"],
+        "whole_recipe_seconds": one * recipe_updates,
+        "ratio_s3prl_over_stacked": one * recipe_updates / stacked,
+    }
+
+
 def measure(setting: Setting, config: SuperbConfig, device: str, repeats: int) -> dict[str, object]:
     parts = problem(setting)
     before = machine(device)
@@ -166,6 +187,9 @@ def measure(setting: Setting, config: SuperbConfig, device: str, repeats: int) -
         "updates_seconds_stacked": spread(found["stacked"]),
         "updates_seconds_one_loop_per_run": spread(found["plain"]),
         "ratio_loop_over_stacked": spread(ratios),
+        "s3prl_on_the_fly": on_the_fly(
+            3, config.steps * setting.folds * setting.seeds * len(config.lrs), whole[0]
+        ),
     }
 
 

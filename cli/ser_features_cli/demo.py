@@ -9,7 +9,7 @@ from ser_features_cli.bench import run_bench
 from ser_features_cli.console import line
 from ser_features_cli.leaderboard import show
 
-UPSTREAMS = ["fbank", "logmel", "hubert-base@random:0", "whisper-tiny@random:0"]
+UPSTREAMS = ["fbank", "logmel", "hubert-base@random:0", "data2vec-base@random:0"]
 SEEDS = 2
 
 
