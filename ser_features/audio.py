@@ -150,8 +150,8 @@ def check_length(
     if max_seconds is not None and seconds > max_seconds:
         raise AudioError(
             "too-long",
-            f"{show_path(path)}: {seconds:.4g} s are longer than the {max_seconds:.4g} s that the "
-            "encoder takes; cut it into segments with start and end",
+            f"{show_path(path)}: {seconds:.4g} s are longer than the limit of {max_seconds:.4g} s; "
+            "cut it into segments with start and end, or raise --max-seconds",
         )
 
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from ser_features import __version__
 from ser_features.audit import Audit
-from ser_features.errors import ResultsError
 from ser_features.extract.progress import Progress
 from ser_features.fingerprint import fingerprint
 from ser_features.folds import FoldPlan
@@ -99,10 +98,7 @@ class Run:
         path = record_path(self.results, empty)
         if not path.exists():
             return empty
-        try:
-            found = load_record(path)
-        except ResultsError as error:
-            raise ResultsError(f"{error}; to train it anew, delete that file") from error
+        found = load_record(path)
         return replace(found, expected=tuple(dict.fromkeys([*found.expected, *empty.expected])))
 
     def _empty(self, row: str) -> RunRecord:

@@ -38,9 +38,18 @@ def test_is_immutable() -> None:
 
 
 def test_survives_pickling() -> None:
-    again = pickle.loads(pickle.dumps(FOUR))
-    assert again == FOUR
-    assert dict(again.folds) == dict(FOUR.folds)
+    noted = FOUR.with_folds("superb", [Fold("1", ("a",), ("b",), ("c",))], "not quite SUPERB")
+    again = pickle.loads(pickle.dumps(noted))
+    assert again == noted
+    assert dict(again.folds) == dict(noted.folds)
+    assert dict(again.fold_notes) == {"superb": ("not quite SUPERB",)}
+
+
+def test_notes_on_folds_go_with_those_folds() -> None:
+    noted = FOUR.with_folds("superb", [], "not quite SUPERB")
+    assert noted.without({"a"}).select_labels().fold_notes["superb"] == ("not quite SUPERB",)
+    assert noted.with_folds("superb", []).fold_notes["superb"] == ()
+    assert "superb" not in FOUR.fold_notes
 
 
 def test_valid_manifest_has_no_problems() -> None:

@@ -1,5 +1,6 @@
 """The command ``serfeat``: commands are thin, every one is one library call."""
 
+import io
 import sys
 from typing import Annotated
 
@@ -52,14 +53,17 @@ def _root(
 
 def run() -> None:
     """Run the command line: status 0 fine, 1 an error in one line, 2 usage, 3 rejects."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that knows ASCII only gets "?"
+            stream.reconfigure(errors="replace")
     try:
         app(prog_name="serfeat")
-    except SerfeatError as error:
+    except (SerfeatError, OSError) as error:  # the system refused something: no bug of ours
         err.print(f"[bold red]error:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(_status(error))
 
 
-def _status(error: SerfeatError) -> int:
+def _status(error: Exception) -> int:
     if isinstance(error, UsageError):
         return 2
     return 3 if isinstance(error, RejectsError) else 1

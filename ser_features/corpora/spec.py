@@ -48,7 +48,7 @@ def check_counts(spec: CorpusSpec, manifest: Manifest, *, allow_partial: bool) -
     if allow_partial:
         return manifest.with_notes(f"{summary}: {'; '.join(problems)}")
     raise ManifestError(
-        f"{summary}; is the download complete? allow_partial reads what is there", problems
+        f"{summary}; is the download complete? --allow-partial reads what is there", problems
     )
 
 

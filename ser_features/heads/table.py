@@ -41,14 +41,14 @@ HEADS = by_name(
             module="attentive",
             reads=FRAMES,
             description="Linear(128), ReLU on every frame, self-attentive pooling, Linear",
-            source="",
+            source="the pooling is s3prl 0.4.18's SelfAttentionPooling (arXiv 2008.01077)",
         ),
         HeadSpec(
             name="statistics",
             module="statistics",
             reads=FRAMES,
             description="Linear(128), ReLU on every frame, mean and deviation over frames, Linear",
-            source="",
+            source="the mlp head with statistics pooling",
         ),
         HeadSpec(
             name="linear",

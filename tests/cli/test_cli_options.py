@@ -132,6 +132,7 @@ def test_demo_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything but the voices and the encoders: their own tests have them."""
     from ser_features.corpora import demo as corpus
     from ser_features.corpora.files import read_manifest
+    from ser_features.corpora.source import ManifestSource
     from ser_features.train.recipes import SUPERB_RECIPES, SuperbConfig
     from ser_features_cli import demo
 
@@ -145,6 +146,7 @@ def test_demo_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return read_manifest(made.write("demo.csv"))
 
     monkeypatch.setattr(corpus, "make_demo", make_demo)
+    monkeypatch.setattr(ManifestSource, "read", lambda self: make_demo(Path(self.path)))
     monkeypatch.setattr(demo, "UPSTREAMS", ["fbank", "mfcc"])
     entries = {**SUPERB_RECIPES, "quick": SuperbConfig(steps=5, eval_every=5)}
     monkeypatch.setattr(SUPERB_RECIPES, "_entries", entries)

@@ -93,7 +93,7 @@ def test_an_incomplete_corpus_is_refused_with_the_counts_per_label(tmp_path: Pat
     with pytest.raises(ManifestError) as info:
         read_corpus("emodb", tmp_path)
     assert str(info.value).startswith("this is not the complete corpus 'emodb'")
-    assert "is the download complete? allow_partial reads what is there" in str(info.value)
+    assert "is the download complete? --allow-partial reads what is there" in str(info.value)
     assert info.value.problems[:3] == (
         "utterances: found 2, expected 535",
         "speakers: found 1, expected 10",

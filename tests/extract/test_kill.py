@@ -20,8 +20,6 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from fake_upstream import (
     RATE,
@@ -84,59 +82,6 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path):
     assert many["stored"] - few["stored"] > 30e6
     assert few["peak"] > 5e6
     assert many["peak"] - few["peak"] < 25e6
-
-
-class Stop(BaseException):
-    """What a test raises in place of a kill."""
-
-
-@settings(max_examples=20, deadline=None)
-@given(
-    lengths=st.lists(st.integers(160, 3000), min_size=1, max_size=12),
-    stops=st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=4),
-    frames=st.booleans(),
-    rows=st.integers(1, 4),
-)
-def test_interrupted_at_any_shard_and_resumed_the_content_is_the_same(
-    tmp_path_factory, lengths, stops, frames, rows
-):
-    """Each stop is at the k-th write of a run, before or after it."""
-    folder = tmp_path_factory.mktemp("stop")
-    with pytest.MonkeyPatch.context() as patch:
-        use_fake(patch)
-        tiny_shards(patch, rows=rows)
-        manifest = make_corpus(folder, lengths)
-        spec = run(manifest, folder / "whole", frames=frames).spec
-        expected = content_by_id(folder / "whole", spec)
-        for at, after in stops:
-            with pytest.MonkeyPatch.context() as inner:
-                inner.setattr(StoreWriter, "write", stopping(at, after))
-                try:
-                    run(manifest, folder / "store", frames=frames)
-                except Stop:
-                    found = content_by_id(folder / "store", spec)
-                    assert found.items() <= expected.items()
-        report = run(manifest, folder / "store", frames=frames)
-        assert report.num_present + report.num_new == len(lengths)
-        assert content_by_id(folder / "store", spec) == expected
-        whole, resumed = (open_feature_set(folder / name, spec) for name in ("whole", "store"))
-        assert resumed.ids == whole.ids
-        assert verify(folder / "store").ok
-
-
-def stopping(at: int, after: bool) -> Callable[..., None]:
-    """A ``StoreWriter.write`` that stops at its ``at``-th call, before or after the writing."""
-    write, count = StoreWriter.write, iter(range(10**6))
-
-    def stopped(self: StoreWriter, *args: Any) -> None:
-        last = next(count) == at
-        if last and not after:
-            raise Stop
-        write(self, *args)
-        if last:
-            raise Stop
-
-    return stopped
 
 
 # The driver

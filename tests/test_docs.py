@@ -1,0 +1,59 @@
+"""The commands in the documents exist, and so does every option that they show."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from ser_features.upstreams.catalog import CATALOG
+from ser_features.upstreams.request import parse_request
+from ser_features_cli.main import app
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```[a-z]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    found = []
+    for page in PAGES:
+        for block in BLOCK.findall(page.read_text()):
+            for text in block.replace("\\\n", " ").splitlines():
+                if text.strip().startswith("serfeat "):
+                    found.append((page.name, shlex.split(text, comments=True)[1:]))
+    return found
+
+
+def resolve(words: list[str]) -> tuple[object, list[str]]:
+    command = typer.main.get_command(app)
+    rest = list(words)
+    while rest and hasattr(command, "commands") and rest[0] in command.commands:
+        command = command.commands[rest.pop(0)]
+    return command, rest
+
+
+def test_there_are_commands_to_check():
+    assert len(commands()) >= 2
+
+
+@pytest.mark.parametrize(("page", "words"), commands(), ids=lambda value: str(value)[:60])
+def test_a_documented_command_and_its_options_exist(page, words):
+    command, rest = resolve(words)
+    assert not hasattr(command, "commands"), f"{page}: no such command: {' '.join(words)}"
+    known = {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
+    options = [word.partition("=")[0] for word in rest if word.startswith("-")]
+    assert set(options) <= known, page
+
+
+def test_documented_upstreams_are_in_the_catalogue():
+    for _, words in commands():
+        if "--upstreams" in words:
+            for text in words[words.index("--upstreams") + 1].split(","):
+                assert parse_request(text).target in CATALOG
+
+
+def test_every_page_that_the_readme_links_is_there():
+    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text()):
+        assert (ROOT / target).exists(), target
