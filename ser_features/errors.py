@@ -30,7 +30,7 @@ class ManifestError(SerfeatError):
 
 
 class AudioError(SerfeatError):
-    """One utterance's audio cannot be used; ``reason`` is a stable short code such as ``missing``."""
+    """One utterance's audio cannot be used; ``reason`` is a short code such as ``missing``."""
 
     def __init__(self, reason: str, message: str) -> None:
         self.reason = reason

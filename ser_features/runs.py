@@ -109,7 +109,7 @@ class Run:
             corpus=spec.corpus,
             upstream=spec.upstream,
             augmentation=spec.augmentation,
-            head=row,
+            head=row.partition(":")[0],  # points of one curve share its name
             protocol=task.plan.protocol,
             labels=task.manifest.labels,
             truth={name: label for name, label in task.truth.items() if name in tested},

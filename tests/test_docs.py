@@ -17,13 +17,13 @@ BLOCK = re.compile(r"^```[a-z]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 def commands() -> list[tuple[str, list[str]]]:
-    found = []
-    for page in PAGES:
-        for block in BLOCK.findall(page.read_text()):
-            for text in block.replace("\\\n", " ").splitlines():
-                if text.strip().startswith("serfeat "):
-                    found.append((page.name, shlex.split(text, comments=True)[1:]))
-    return found
+    lines = [
+        (page.name, text.strip())
+        for page in PAGES
+        for block in BLOCK.findall(page.read_text())
+        for text in block.replace("\\\n", " ").splitlines()
+    ]
+    return [(p, shlex.split(t, comments=True)[1:]) for p, t in lines if t.startswith("serfeat ")]
 
 
 def resolve(words: list[str]) -> tuple[object, list[str]]:
