@@ -149,7 +149,7 @@ def machine(device: str) -> dict[str, object]:
 
 def on_the_fly(updates: int, recipe_updates: int, stacked: float) -> dict[str, object] | None:
     """s3prl's own recipe: seconds of an update, and from it of all runs; None without s3prl."""
-    if "SERFEAT_S3PRL" not in os.environ:
+    if not updates or "SERFEAT_S3PRL" not in os.environ:
         return None
     script = Path(__file__).with_name("s3prl_update.py")
     command = [sys.executable, str(script), "--updates", str(updates)]
@@ -164,7 +164,9 @@ def on_the_fly(updates: int, recipe_updates: int, stacked: float) -> dict[str, o
     }
 
 
-def measure(setting: Setting, config: SuperbConfig, device: str, repeats: int) -> dict[str, object]:
+def measure(
+    setting: Setting, config: SuperbConfig, device: str, repeats: int, updates: int
+) -> dict[str, object]:
     parts = problem(setting)
     before = machine(device)
     found = slices(setting, config, device, parts)
@@ -188,7 +190,7 @@ def measure(setting: Setting, config: SuperbConfig, device: str, repeats: int) -
         "updates_seconds_one_loop_per_run": spread(found["plain"]),
         "ratio_loop_over_stacked": spread(ratios),
         "s3prl_on_the_fly": on_the_fly(
-            3, config.steps * setting.folds * setting.seeds * len(config.lrs), whole[0]
+            updates, config.steps * setting.folds * setting.seeds * len(config.lrs), whole[0]
         ),
     }
 
@@ -206,7 +208,7 @@ def main() -> None:
     if args.quick:
         setting = Setting(utterances=200, layers=3, dim=32, rounds=2, slice_steps=10)
         config = replace(config, steps=40, eval_every=20)
-    result = measure(setting, config, args.device, args.repeats)
+    result = measure(setting, config, args.device, args.repeats, 0 if args.quick else 3)
     text = json.dumps(result, indent=1)
     print(text)
     if not args.quick:

@@ -3,6 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples on every run, and no clock: a loaded machine must not fail a test.
+settings.register_profile("serfeat", deadline=None, derandomize=True)
+settings.load_profile("serfeat")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -189,7 +189,7 @@ def test_max_seconds_takes_effect_whatever_is_stored(tmp_path, monkeypatch, mani
         ("u4", "too-long"),
         ("u6", "too-long"),
     }
-    assert "0.625 s are longer than the 0.5 s" in report.rejects[0].detail
+    assert "0.625 s are longer than the limit of 0.5 s" in report.rejects[0].detail
     report = run(manifest, tmp_path, max_seconds=0.7)
     assert ([row.id for row in report.rejects], report.num_new) == (["u6"], 1)
     report = run(manifest, tmp_path)
