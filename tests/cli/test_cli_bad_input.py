@@ -228,7 +228,7 @@ def test_thirty_minutes(tmp_path: Path) -> None:
     done = serfeat(*args, "--max-seconds", 600)
     assert done.status == 3
     assert report_rows(tmp_path)["long"]["reason"] == "too-long"
-    assert "1800 s are longer than the 600 s" in done.err
+    assert "1800 s are longer than the limit of 600 s" in done.err
     done = serfeat(*args)
     assert done.status == 0, done.err
     assert "made · mfcc: 1 utterances, 0.50 h of audio, 179998 frames, 0.000 GB" in done.lines

@@ -13,11 +13,14 @@ from cli_runner import environment, good_corpus, serfeat
 
 # Encoding waits a little, so that a signal falls into the middle of the work.
 SLOW = """
+import signal
 import os, time
 from pathlib import Path
 from ser_features.extract import spec
 from ser_features.upstreams.spectral import SpectralUpstream
 from ser_features_cli.main import run
+# A parent in the background leaves the signal ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 spec.POOLED_ROWS = 2
 encode = SpectralUpstream.encode
 def slowly(self, waves):
