@@ -20,7 +20,7 @@ Progress = Callable[[int, int], None]
 Indices = npt.NDArray[np.int64]
 Config = SuperbConfig | FrameConfig | LinearConfig
 # They bound memory or use threads; results do not depend on them.
-INERT = ("max_bytes", "memory_bytes", "readers", "max_iter")
+INERT = ("max_bytes", "memory_bytes", "readers")
 BEST_LAYER = "best-layer"
 """The row that head ``layers`` adds: in every fold, the layer that dev chooses."""
 
