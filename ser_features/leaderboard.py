@@ -72,7 +72,7 @@ def _row(
     layers = {score.setting.get("layer") for score in record.scores}
     layer = layers.pop() if record.head.startswith("layers") and len(layers) == 1 else None
     marks = [name for name, there in _warnings(record, conflict).items() if there]
-    weights = [score.layer_weights for score in record.scores if score.layer_weights]
+    weights = [score.layer_weights for score in record.scores if len(score.layer_weights) > 1]
     one_shape = not absent and len({len(each) for each in weights}) == 1
     return Row(
         **{n: getattr(record, n) for n in _COPIED},

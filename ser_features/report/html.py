@@ -18,6 +18,9 @@ from ser_features.rows import ESTIMATORS, MARKS, Row, row_json
 _PAGE = Path(__file__).with_name("page")
 _WIDTH, _HEIGHT = 640, 300  # of a curve's plotting area, in SVG units
 
+NUM_HUES = 10
+"""Colours of curves and dots in ``page.css``."""
+
 
 def as_html(rows: Sequence[Row], problems: Sequence[str] = (), folder: Path | None = None) -> str:
     """The page. Links to records are relative to ``folder``, or absolute where it is None."""
@@ -83,7 +86,7 @@ def _row(row: Row, number: int, folder: Path | None) -> dict[str, Any]:
 def _dot(score: Mapping[str, Json], seeds: Sequence[int]) -> dict[str, Json]:
     """A fold's score with the colour and the lane (0…1) of its seed."""
     place = seeds.index(score["seed"])
-    return {**score, "hue": place % 6, "lane": (place + 0.5) / len(seeds)}
+    return {**score, "hue": place % NUM_HUES, "lane": (place + 0.5) / len(seeds)}
 
 
 def _shares(counts: Sequence[int]) -> list[tuple[int, float]]:
@@ -157,7 +160,7 @@ def _line(curve: Curve, section: Section, index: int, place: Any) -> dict[str, A
     beside = [r.uar for r in section.rows if (r.upstream, r.augmentation, r.head) == same and r.uar]
     return {
         "name": cells.name(curve.points[0][1]),
-        "hue": index % 6,
+        "hue": index % NUM_HUES,
         "points": [(*place(layer, row.uar or 0.0), layer, row) for layer, row in curve.points],
         "beside": beside[0] if beside else None,
         "beside_y": place(0, beside[0])[1] if beside else None,
