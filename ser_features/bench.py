@@ -103,7 +103,8 @@ def options_of(record: RunRecord) -> BenchOptions:
     head = record.head.partition(":")[0]
     try:
         labels, training = inputs["labels"], dict(inputs["training"])
-        lrs = training.pop("lrs")
+        for name in ("lrs", "weight_decays"):
+            training[name] = None if training[name] is None else tuple(training[name])
         return BenchOptions(
             protocol=record.protocol,
             heads=("layers" if head == BEST_LAYER else head,),
@@ -111,7 +112,7 @@ def options_of(record: RunRecord) -> BenchOptions:
             seeds=1 + max(seed for _, seed in record.expected),
             fold_seed=record.config["fold_seed"],
             allow_rejects=inputs["allow_rejects"],
-            training=Training(**training, lrs=None if lrs is None else tuple(lrs)),
+            training=Training(**training),
             extraction=Options(**inputs["extraction"]),
             inputs={name: inputs[name] for name in ("source", "store") if name in inputs},
         )

@@ -52,6 +52,10 @@ LrOption = Annotated[
         "--lr", help="Learning rates by commas, chosen on dev; auto is SUPERB's grid 1e-1 … 1e-7."
     ),
 ]
+DecayOption = Annotated[
+    str | None,
+    typer.Option("--weight-decay", help="L2 penalties by commas; the superb head's dev chooses."),
+]
 NormalizeOption = Annotated[
     bool, typer.Option("--normalize", help="Layer-norm every frame first, as s3prl can.")
 ]
@@ -84,6 +88,7 @@ def bench(
     recipe: RecipeOption = None,
     steps: StepsOption = None,
     lr: LrOption = None,
+    weight_decay: DecayOption = None,
     layers: LayersOption = None,
     normalize: NormalizeOption = False,
     seeds: SeedsOption = 1,
@@ -120,7 +125,7 @@ def bench(
     )
     from ser_features.bench import BenchOptions
     from ser_features.extract.pipeline import Options
-    from ser_features.train.run import Training, parse_lrs
+    from ser_features.train.run import Training, parse_lrs, parse_numbers
 
     settings = BenchOptions(
         protocol=protocol,
@@ -129,7 +134,15 @@ def bench(
         seeds=seeds,
         fold_seed=fold_seed,
         allow_rejects=allow_rejects,
-        training=Training(recipe, steps, parse_lrs(lr), layers, normalize, device),
+        training=Training(
+            recipe,
+            steps,
+            parse_lrs(lr),
+            parse_numbers(weight_decay, "--weight-decay"),
+            layers,
+            normalize,
+            device,
+        ),
         extraction=Options(frames, device, precision, batch_seconds, workers, max_seconds),
     )
     run_bench(sources, requests, store, results, settings, quiet)

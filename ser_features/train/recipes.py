@@ -17,15 +17,17 @@ class SuperbConfig:
 
     An update averages ``batch // micro_batch`` consecutive micro-batches of a data loader that
     shuffles every epoch anew, keeps its short last batch, and runs on across epochs, as s3prl
-    does. ``lrs`` are all trained, dev chooses. Dev is scored by ``select_metric`` every
-    ``eval_every`` updates and after the last; the first best checkpoint is kept. ``clip`` bounds
-    the gradient norm of each run. ``max_bytes`` bounds the memory of runs that train together.
+    does. Every pair of ``lrs`` and ``weight_decays`` (L2, added to the clipped gradient) is
+    trained, dev chooses. Dev is scored by ``select_metric`` every ``eval_every`` updates and after
+    the last; the first best checkpoint is kept. ``clip`` bounds the gradient norm of each run.
+    ``max_bytes`` bounds the memory of runs that train together.
     """
 
     steps: int = 30_000
     batch: int = 32
     micro_batch: int = 4
     lrs: tuple[float, ...] = (1e-4,)
+    weight_decays: tuple[float, ...] = (0.0,)
     eval_every: int = 1_000
     clip: float = 1.0
     select_metric: str = "wa"
@@ -44,6 +46,9 @@ class SuperbConfig:
             )
         if not self.lrs or len(set(self.lrs)) < len(self.lrs) or not min(self.lrs) > 0:
             raise TrainError(f"lrs must be distinct and above 0, at least one, found {self.lrs}")
+        decays = self.weight_decays
+        if not decays or len(set(decays)) < len(decays) or not min(decays) >= 0:
+            raise TrainError(f"weight decays must be distinct, 0 or more, at least one: {decays}")
         if self.select_metric not in SELECT_METRICS:
             raise TrainError(
                 f"select_metric must be one of {', '.join(SELECT_METRICS)}, "

@@ -37,6 +37,7 @@ class Training:
     recipe: str | None = None
     steps: int | None = None
     lrs: tuple[float, ...] | None = None
+    weight_decays: tuple[float, ...] | None = None
     layers: str | None = None
     normalize: bool = False
     device: str = "cpu"
@@ -63,13 +64,17 @@ class Training:
         if self.steps is not None:
             every = min(config.eval_every, max(1, self.steps // 20))
             config = replace(config, steps=self.steps, eval_every=every)
+        if self.weight_decays is not None:
+            config = replace(config, weight_decays=self.weight_decays)
         return config if self.lrs is None else replace(config, lrs=self.lrs)
 
     def _frames(self) -> FrameConfig:
         recipe = self.recipe or "data2vec-ser"
         config = FRAME_RECIPES[recipe if recipe in FRAME_RECIPES else "data2vec-ser"]
-        changed = {"epochs": self.steps, "lrs": self.lrs, "layers": self.layers}
-        return replace(config, **{k: v for k, v in changed.items() if v is not None})  # type: ignore[arg-type]
+        changed: dict[str, Any] = {"epochs": self.steps, "lrs": self.lrs, "layers": self.layers}
+        if self.weight_decays is not None:
+            changed["weight_decay"] = _only(self.weight_decays)
+        return replace(config, **{k: v for k, v in changed.items() if v is not None})
 
 
 def check_recipe(recipe: str | None, heads: Sequence[str]) -> None:
@@ -84,20 +89,30 @@ def check_recipe(recipe: str | None, heads: Sequence[str]) -> None:
         raise UsageError(unknown(f"recipe of {', '.join(heads)}", recipe, known))
 
 
+def _only(decays: tuple[float, ...]) -> float:
+    if len(decays) > 1:
+        raise UsageError("heads on frames take one --weight-decay, not several")
+    return decays[0]
+
+
 def parse_lrs(text: str | None) -> tuple[float, ...] | None:
     """``auto`` is SUPERB's log grid; otherwise numbers by commas.
 
     >>> parse_lrs("1e-4,0.001")
     (0.0001, 0.001)
     """
+    return LR_AUTO if text == "auto" else parse_numbers(text, "--lr", "or auto")
+
+
+def parse_numbers(text: str | None, option: str, other: str = "") -> tuple[float, ...] | None:
+    """Numbers by commas; UsageError naming the option where they are not."""
     if text is None:
         return None
-    if text == "auto":
-        return LR_AUTO
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise UsageError(f"--lr {text!r}: expected numbers by commas, or auto") from None
+        expected = ", ".join(filter(None, ["expected numbers by commas", other]))
+        raise UsageError(f"{option} {text!r}: {expected}") from None
 
 
 def needs_frames(heads: Sequence[str]) -> bool:

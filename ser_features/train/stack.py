@@ -26,12 +26,19 @@ class IndexedFold:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One training: a fold, a seed and a learning rate. ``stream`` is its data order and init."""
+    """One training: a fold, a seed, and settings. ``stream`` is its data order and init."""
 
     fold: int
     seed: int
     lr: float
     stream: int
+    weight_decay: float = 0.0
+
+    @property
+    def setting(self) -> dict[str, float]:
+        """What the optimiser is told; a weight decay of zero goes without saying."""
+        decay = {"weight_decay": self.weight_decay} if self.weight_decay else {}
+        return {"lr": self.lr, **decay}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +65,19 @@ def index_folds(folds: Sequence[Fold], ids: Sequence[str]) -> list[IndexedFold]:
 
 
 def list_runs(
-    folds: Sequence[IndexedFold], seeds: Sequence[int], lrs: Sequence[float]
+    folds: Sequence[IndexedFold],
+    seeds: Sequence[int],
+    lrs: Sequence[float],
+    weight_decays: Sequence[float] = (0.0,),
 ) -> list[Run]:
-    """Every run, by learning rate first, so that an optimiser group is one slice."""
+    """Every run, by settings first, so that an optimiser group is one slice."""
     streams = [(fold, seed) for fold in range(len(folds)) for seed in seeds]
-    return [Run(fold, seed, lr, i) for lr in lrs for i, (fold, seed) in enumerate(streams)]
+    settings = [(lr, decay) for lr in lrs for decay in weight_decays]
+    return [
+        Run(fold, seed, lr, i, decay)
+        for lr, decay in settings
+        for i, (fold, seed) in enumerate(streams)
+    ]
 
 
 def chunks(runs: Sequence[Run], bytes_per_run: int, max_bytes: int) -> Iterator[Sequence[Run]]:

@@ -95,7 +95,7 @@ def train_superb(
     check_folds(folds, seeds, len(features))
     shape = SuperbShape(features.shape[1], features.shape[2], int(labels.max()) + 1, config.hidden)
     data = TrainingData(features, labels, folds, torch.device(device))
-    runs = list_runs(folds, seeds, config.lrs)
+    runs = list_runs(folds, seeds, config.lrs, config.weight_decays)
     best: dict[Run, Best] = {}
     started = time.perf_counter()
     tick = _counter(progress, len(runs) * config.steps)
@@ -155,15 +155,16 @@ class StackTrainer:
         return EpochStream(fold.train, order, micro, self.config.batch // micro)
 
     def _adam(self) -> torch.optim.Adam:
-        """One optimiser; runs of a learning rate are one slice of the stack and one group."""
-        rates = [run.lr for run in self.runs]
+        """One optimiser; runs of one setting are one slice of the stack and one group."""
+        settings = [(run.lr, run.weight_decay) for run in self.runs]
         groups = []
-        for lr in dict.fromkeys(rates):
-            part = slice(rates.index(lr), len(rates) - rates[::-1].index(lr))
+        for lr, decay in dict.fromkeys(settings):
+            first = settings.index((lr, decay))
+            part = slice(first, first + settings.count((lr, decay)))
             params = [block[part] for block in self.stack.blocks]
             for param, grad in zip(params, self.stack.grads, strict=True):
                 param.grad = grad[part]
-            groups.append({"params": params, "lr": lr})
+            groups.append({"params": params, "lr": lr, "weight_decay": decay})
         capturable = self.data.device.type == "cuda"
         return torch.optim.Adam(groups, fused=True, capturable=capturable)
 
@@ -223,7 +224,7 @@ class StackTrainer:
 def _choose(
     fold: IndexedFold, seed: int, best: dict[Run, Best], number: int, seconds: float
 ) -> RunOutcome:
-    """The outcome of one fold and seed: the learning rate with the best dev score."""
+    """The outcome of one fold and seed: the setting with the best dev score."""
     tried = [(r, b) for r, b in best.items() if (r.fold, r.seed) == (number, seed)]
     run, won = tried[first_best([b.score for _, b in tried])]
     if not won.curve:
@@ -231,7 +232,7 @@ def _choose(
             f"fold {fold.name!r}: training diverged at every learning rate "
             f"({', '.join(f'{r.lr:g}' for r, _ in tried)}); use lower ones"
         )
-    grid = tuple({"lr": r.lr, "dev_score": b.score, "best_step": b.step} for r, b in tried)
+    grid = tuple({**r.setting, "dev_score": b.score, "best_step": b.step} for r, b in tried)
     return RunOutcome(
         fold=fold.name,
         seed=seed,
@@ -240,7 +241,7 @@ def _choose(
         num_dev=len(fold.dev),
         best_step=won.step,
         dev_score=won.score,
-        setting={"lr": run.lr},
+        setting=dict(run.setting),
         grid=grid,
         dev_curve=tuple(won.curve),
         layer_weights=won.layer_weights,

@@ -59,6 +59,7 @@ def test_bench(monkeypatch: pytest.MonkeyPatch, manifest: Path) -> None:
     assert spy.args[1:4] == (["fbank", "mfcc", "logmel"], Path("features"), Path("results"))
     serfeat(
         *args, *EXTRACTION, "--store", "s", "--results", "r", "--labels", "sad, angry",
+        "--weight-decay", "0,0.5",
         "--protocol", "kfold:2", "--heads", "superb,linear", "--heads", "layers", "--recipe",
         "superb", "--steps", 5, "--lr", "1e-3,0.1", "--normalize", "--seeds", 3, "--fold-seed", 4,
         "--allow-rejects", "--layers", "2",
@@ -68,7 +69,7 @@ def test_bench(monkeypatch: pytest.MonkeyPatch, manifest: Path) -> None:
     assert (options.protocol, options.heads) == ("kfold:2", ("superb", "linear", "layers"))
     assert (options.seeds, options.fold_seed, options.allow_rejects) == (3, 4, True)
     assert [label.strip() for label in options.labels] == ["sad", "angry"]
-    assert options.training == Training("superb", 5, (1e-3, 0.1), "2", True, "cuda:1")
+    assert options.training == Training("superb", 5, (1e-3, 0.1), (0.0, 0.5), "2", True, "cuda:1")
     assert options.extraction == Options(True, "cuda:1", "float16", 7.0, 3, 9.0)
 
 

@@ -45,7 +45,7 @@ def stacked(
     labels, folds = np.arange(len(features)) % CLASSES, folds_of(len(features))
     data = TrainingData(features, labels, folds, CPU)
     shape = SuperbShape(features.shape[1], DIM, CLASSES, config.hidden)
-    chosen = list_runs(folds, [0, 1], config.lrs)[runs]
+    chosen = list_runs(folds, [0, 1], config.lrs, config.weight_decays)[runs]
     trainer = StackTrainer(data, shape, chosen, config)
     trainer.advance(steps)
     return [trainer.stack.weights(i) for i in range(len(chosen))]
@@ -53,13 +53,13 @@ def stacked(
 
 def plain(features: np.ndarray, config: SuperbConfig, number: int, steps: int) -> HeadWeights:
     """One run with torch's autograd, Adam and clip_grad_norm_, as s3prl writes it."""
-    run = list_runs(folds_of(), [0, 1], config.lrs)[number]
+    run = list_runs(folds_of(), [0, 1], config.lrs, config.weight_decays)[number]
     fold = folds_of()[run.fold]
     init, order = generators(fold.name, run.seed)
     shape = SuperbShape(features.shape[1], DIM, CLASSES, config.hidden)
     params = [nn.Parameter(torch.from_numpy(w)) for w in initial_weights(shape, init)]
     stream = EpochStream(fold.train, order, config.micro_batch, config.batch // config.micro_batch)
-    adam = torch.optim.Adam(params, lr=run.lr)
+    adam = torch.optim.Adam(params, lr=run.lr, weight_decay=run.weight_decay)
     for index, weight in zip(*stream.take(steps), strict=True):
         adam.zero_grad()
         plain_loss(params, torch.from_numpy(features[index]), index, weight).backward()
@@ -91,6 +91,24 @@ def test_a_stacked_run_equals_plain_training(number: int, layers: int) -> None:
     config = replace(FAST, lrs=(1e-3, 1e-4))
     ours = stacked(features, config, slice(0, 12), 300)[number]
     assert_close(ours, plain(features, config, number, 300), atol=2e-5)
+
+
+def test_penalised_runs_in_one_stack_equal_plain_training() -> None:
+    features, _ = toy()
+    config = replace(FAST, lrs=(1e-3, 1e-4), weight_decays=(0.0, 0.1))
+    together = stacked(features, config, slice(0, 24), 300)
+    for number in (0, 6, 17, 23):
+        assert_close(together[number], plain(features, config, number, 300), atol=2e-5)
+    assert np.abs(together[0].projector).sum() > 1.05 * np.abs(together[6].projector).sum()
+
+
+def test_dev_chooses_the_penalty_and_every_pair_is_on_record() -> None:
+    features, labels = toy()
+    config = replace(FAST, lrs=(1e-3, 1e-4), weight_decays=(0.0, 0.1))
+    outcome = train_superb(features, labels, folds_of(), [0], config)[0]
+    pairs = [(entry["lr"], entry.get("weight_decay", 0.0)) for entry in outcome.grid]
+    assert pairs == [(1e-3, 0.0), (1e-3, 0.1), (1e-4, 0.0), (1e-4, 0.1)]
+    assert outcome.dev_score == max(entry["dev_score"] for entry in outcome.grid)
 
 
 def test_a_run_does_not_depend_on_its_neighbours() -> None:
@@ -247,6 +265,7 @@ def test_recipes() -> None:
         ({"batch": 6}, "batch 6 is not a multiple of micro_batch 4"),
         ({"lrs": ()}, "lrs must be distinct and above 0"),
         ({"lrs": (1e-3, 1e-3)}, "lrs must be distinct"),
+        ({"weight_decays": (-1.0,)}, "weight decays must be distinct, 0 or more"),
         ({"select_metric": "f1"}, "select_metric must be one of wa, uar, found 'f1'"),
     ],
 )
