@@ -25,7 +25,8 @@ ManifestOption = Annotated[
     typer.Option(
         "--manifest",
         help="A CSV, JSONL or Parquet file with the columns id, path, label (and speaker, session, "
-        "split, start, end), or a folder laid out as label/file.wav; [NAME=]PATH. Repeatable.",
+        "split, start, end), a folder laid out as label/file.wav, or EmoBox's metadata folder of "
+        "one corpus (its recordings under --root). Repeatable.",
         metavar="[NAME=]PATH",
     ),
 ]

@@ -1,9 +1,9 @@
 """Where a manifest comes from, as plain data: enough to read it again."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from ser_features.corpora.emobox import emobox_folds
+from ser_features.corpora.emobox import emobox_folds, read_emobox
 from ser_features.corpora.files import read_manifest
 from ser_features.corpora.superb import superb_folds
 from ser_features.corpora.table import read_corpus
@@ -16,8 +16,10 @@ from ser_features.records import Json
 class ManifestSource:
     """A corpus by name (``kind`` "corpus") or a manifest file or folder (``kind`` "manifest").
 
-    ``name`` is the corpus's, or what to call a manifest (None: its file's stem). ``emobox`` is a
-    clone of EmoBox's metadata, ``superb_metadata`` s3prl's folder of IEMOCAP folds.
+    A manifest folder is laid out as ``label/file``, or is EmoBox's metadata of one corpus (with
+    ``fold_1`` …), whose recordings lie under ``root``. ``name`` is the corpus's, or what to call a
+    manifest (None: its file's stem). ``emobox`` is a clone of EmoBox's metadata,
+    ``superb_metadata`` s3prl's folder of IEMOCAP folds.
     """
 
     kind: str
@@ -42,8 +44,12 @@ class ManifestSource:
     def _read(self) -> Manifest:
         if self.kind == "corpus":
             return read_corpus(self.name or "", Path(self.path), allow_partial=self.allow_partial)
+        path = Path(self.path)
         root = None if self.root is None else Path(self.root)
-        return read_manifest(Path(self.path), root=root, corpus=self.name)
+        if any(path.glob("fold_*")):
+            manifest = read_emobox(path, root or path)
+            return manifest if self.name is None else replace(manifest, corpus=self.name)
+        return read_manifest(path, root=root, corpus=self.name)
 
     def to_json(self) -> dict[str, Json]:
         """As a record keeps it; paths are absolute, so that it can be read from anywhere."""
