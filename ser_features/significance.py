@@ -49,7 +49,7 @@ class Interval:
 class Difference:
     """A paired comparison: the difference of the two UARs and its two-sided p, not yet corrected.
 
-    ``test`` is ``permutation``, ``bootstrap`` or ``none needed`` (the systems are always equal).
+    ``test`` is ``permutation``, ``jackknife`` or ``none needed`` (the systems are always equal).
     """
 
     difference: float
@@ -117,21 +117,22 @@ def compare(
     The truth is shared, so the difference of two UARs is a sum of one term per unit (speaker or
     utterance). From 20 units on: a paired permutation test that swaps the two systems within
     units. With fewer, a swap test cannot reach a p that survives a correction for many rows
-    (2/1024 for ten speakers); there the bootstrap over speakers, in its closed form for a sum
-    (infinitely many resamples), with Student's t for few units (Cameron, Gelbach and Miller 2008,
-    Review of Economics and Statistics 90(3)). Raises ValueError where the items differ.
+    (2/1024 for ten speakers); there the standard error comes from leaving out one unit at a time,
+    with Student's t for few units (Cameron, Gelbach and Miller 2008, Review of Economics and
+    Statistics 90(3)). Raises ValueError where the items differ.
     """
     if not paired(first, second):
         raise ValueError("the two systems were not tested on the same utterances and folds")
     cluster, unit = _units(first)
-    terms, least = _terms(first, second, estimator)
+    terms, share = _terms(first, second, estimator)
     sums = np.bincount(cluster, terms).astype(np.float64)  # [unit]
     if not sums.any():
         return Difference(0.0, 1.0, unit, len(sums), "none needed")
     if len(sums) >= _FEW_UNITS:
         p, test = _permutation(sums, num_resamples, seed), "permutation"
     else:
-        p, test = _few_units(sums, least), "bootstrap"
+        error = max(_jackknife(terms, share, first.truth, cluster), float(share.max()))
+        p, test = _few_units(float(sums.sum()), error, len(sums)), "jackknife"
     return Difference(float(sums.sum()), p, unit, len(sums), test)
 
 
@@ -231,16 +232,35 @@ def _ratio(above: Floats, below: Floats) -> Floats:
     return np.divide(above, below, out=np.zeros(shape), where=below > 0)
 
 
-def _terms(first: Outcomes, second: Outcomes, estimator: str) -> tuple[Floats, float]:
+def _terms(first: Outcomes, second: Outcomes, estimator: str) -> tuple[Floats, Floats]:
     """What each item adds to the difference of the two UARs (they sum to it), and the most that
-    one item can add."""
+    it could add."""
     fold = first.fold if estimator == "folds" else np.zeros_like(first.fold)
     support = np.zeros((int(fold.max()) + 1, first.num_labels))
     np.add.at(support, (fold, first.truth), 1.0)
     num_seen = (support > 0).sum(axis=1)  # labels in each fold
     share = 1 / (len(support) * num_seen[fold] * support[fold, first.truth])
     right = [(each.predictions == each.truth).mean(axis=0) for each in (first, second)]
-    return share * (right[0] - right[1]), float(share.max())
+    return share * (right[0] - right[1]), share
+
+
+def _jackknife(terms: Floats, share: Floats, truth: Ints, cluster: Ints) -> float:
+    """Standard error of the difference, from leaving out one unit at a time.
+
+    Recalls are ratios, whose denominators change with the units; a label that only the left-out
+    unit has drops out of the mean. With one unit a fold it is the usual error of a mean.
+    """
+    shape = (int(cluster.max()) + 1, int(truth.max()) + 1)
+    above, below = np.zeros(shape), np.zeros(shape)  # [unit, label]
+    np.add.at(above, (cluster, truth), terms)
+    np.add.at(below, (cluster, truth), share)
+    weights = below.sum(axis=0)
+    left = weights - below
+    left[left < 1e-12] = 0.0
+    kept = np.where(left > 0, weights, 0.0)
+    without = (kept * _ratio(above.sum(axis=0) - above, left)).sum(axis=1) / kept.sum(axis=1)
+    num = len(without)
+    return float(np.sqrt((num - 1) / num * ((without - without.mean()) ** 2).sum()))
 
 
 def _permutation(sums: Floats, num_resamples: int, seed: int) -> float:
@@ -253,17 +273,15 @@ def _permutation(sums: Floats, num_resamples: int, seed: int) -> float:
     return float((1 + extreme) / (1 + num_resamples))
 
 
-def _few_units(sums: Floats, least: float) -> float:
-    """Two-sided p from the bootstrap's standard error and Student's t.
+def _few_units(difference: float, error: float, num_units: int) -> float:
+    """Two-sided p of Student's t.
 
-    The spread is taken to be at least that of one utterance more or less in one unit, so that
-    a chance agreement of few coarse terms is not taken for certainty.
+    The caller takes ``error`` to be at least one utterance more or less, so that a chance
+    agreement of few coarse terms is not taken for certainty.
     """
-    num = len(sums)
-    if num < 2:
+    if num_units < 2:
         return 1.0
-    spread = max(float(sums.std(ddof=1)), least / num**0.5)
-    return float(2 * stats.t.sf(abs(sums.mean()) / (spread / num**0.5), num - 1))
+    return float(2 * stats.t.sf(abs(difference) / error, num_units - 1))
 
 
 def _expanded_tail(num_units: int, level: float) -> float:

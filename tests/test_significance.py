@@ -144,7 +144,7 @@ def test_planted_difference_and_planted_tie(num_speakers):
     found = compare(good, bad, "folds")
     assert found.difference == pytest.approx(point(good, "uar", "folds") - point(bad))
     assert found.p < 0.002
-    assert found.test == ("permutation" if num_speakers >= 20 else "bootstrap")
+    assert found.test == ("permutation" if num_speakers >= 20 else "jackknife")
     assert compare(good, tie, "folds").p > 0.05
     assert compare(bad, good, "folds").p == pytest.approx(found.p)
 
@@ -214,3 +214,31 @@ def test_holm_is_monotone_and_ignores_order(p, random):
     assert holm([p[i] for i in order]) == pytest.approx([adjusted[i] for i in order])
     ranked = [a for _, a in sorted(zip(p, adjusted, strict=True))]
     assert ranked == sorted(ranked)
+
+
+@pytest.mark.parametrize("leading", [1, 6])
+def test_a_constant_answer_is_no_tie_where_speakers_have_one_label_each(leading):
+    """A few speakers hold most of a label, as in URDU; always the same answer is still no tie."""
+    truth, speaker = [], []
+    for label in range(4):
+        for who, count in enumerate([12, leading, 6, 3]):
+            truth += [label] * count
+            speaker += [label * 4 + who] * count
+    truth, speaker = np.array(truth), np.array(speaker)
+    fold = np.zeros(len(truth), np.int64)
+    good = truth.copy()
+    good[::20] = (good[::20] + 1) % 4
+    same = np.zeros_like(truth)
+    best, constant = (Outcomes(truth, fold, speaker, p[None], 4) for p in (good, same))
+    found = compare(best, constant)
+    assert found.num_units == 16
+    assert found.p < 0.001
+
+
+def test_the_jackknife_is_the_usual_error_of_a_mean_under_loso():
+    rng = np.random.default_rng(5)
+    first, second = outcomes(rng, [0.9, 0.8, 0.7, 0.9, 0.6]), outcomes(rng, [0.6] * 5)
+    right = [(each.predictions[0] == each.truth) for each in (first, second)]
+    each = (right[0].astype(float) - right[1]).reshape(5, -1).mean(axis=1)  # labels are balanced
+    expected = stats.ttest_1samp(each, 0.0).pvalue
+    assert compare(first, second, "folds").p == pytest.approx(expected)
