@@ -205,7 +205,7 @@ def test_a_row_leads_to_its_details(open_page):
     page = open_page()
     page.locator("table.board").nth(board(page)).locator("tbody a").first.click()
     card = page.locator("details.card:target")
-    assert card.get_attribute("open") is not None
+    page.locator("details.card:target[open]").wait_for()  # the page opens it after the click
     assert "Confusion" in card.text_content()
     assert '"upstream": "whisper-base"' in card.locator("pre").text_content()
 
