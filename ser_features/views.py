@@ -1,7 +1,7 @@
 """What heads train on: chosen utterances and layers of a feature set, pooled or frame by frame."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -55,6 +55,117 @@ def resolve_layers(which: str | int, num_layers: int) -> tuple[int, ...]:
     raise UsageError(
         f"layers {which!r}: expected 'last', 'all' or a number from 0 to {num_layers - 1}"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One feature set of several, and how the ids of its utterances are written.
+
+    ``augmentation`` names copies: ``u1`` is ``u1@noise-10db``. ``corpus`` names a second corpus:
+    ``urdu:u1``. Both are empty for the main feature set. ``only`` are the utterances to take
+    (their own ids), None for all.
+    """
+
+    features: Features
+    augmentation: str = ""
+    corpus: str = ""
+    only: frozenset[str] | None = None
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The utterances that are taken, in the feature set's order."""
+        ids = self.features.ids
+        return ids if self.only is None else tuple(key for key in ids if key in self.only)
+
+    def row_id(self, utterance: str) -> str:
+        """What an utterance of this part is called among several parts."""
+        return row_id(utterance, self.augmentation, self.corpus)
+
+
+def row_id(utterance: str, augmentation: str = "", corpus: str = "") -> str:
+    """The id of a copy or of a second corpus's utterance.
+
+    >>> row_id("u1"), row_id("u1", "noise-10db"), row_id("u1", "noise-10db", "urdu")
+    ('u1', 'u1@noise-10db', 'urdu:u1@noise-10db')
+    """
+    copied = f"{utterance}@{augmentation}" if augmentation else utterance
+    return f"{corpus}:{copied}" if corpus else copied
+
+
+class Joined:
+    """Several feature sets of one upstream as one: what folds of more than one set train on.
+
+    Rows are part by part; nothing is copied or read until it is asked for. Frames are there where
+    every part keeps them, as float32 where any part does. Raises TrainError where the parts are
+    not of one upstream and shape, or where two rows would have one id.
+
+    For example ``Joined([Part(clean), Part(noisy, "noise-10db"), Part(urdu, corpus="urdu")])``.
+    """
+
+    def __init__(self, parts: Iterable[Part]) -> None:
+        self.parts = tuple(parts)
+        self._row = {
+            part.row_id(key): (number, key)
+            for number, part in enumerate(self.parts)
+            for key in part.kept
+        }
+        _check_parts(self.parts, len(self._row))
+        self.spec = replace(self.parts[0].features.spec, frames=_frames_of(self.parts))
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The rows of all parts."""
+        return tuple(self._row)
+
+    @property
+    def num_frames(self) -> Indices:
+        """Frames of each row, in the order of ``ids``."""
+        counts = [
+            dict(zip(p.features.ids, p.features.num_frames.tolist(), strict=True))
+            for p in self.parts
+        ]
+        return np.array([counts[number][key] for number, key in self._row.values()], np.int64)
+
+    def pooled(
+        self, kind: str, ids: Sequence[str] | None = None, layers: Sequence[int] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Pooled features [len(ids), len(layers), D]; each part is read once."""
+        wanted = [self._row[key] for key in (self.ids if ids is None else ids)]
+        num_layers = self.spec.num_layers if layers is None else len(layers)
+        found = np.empty((len(wanted), num_layers, self.spec.dim), np.float32)
+        for number, part in enumerate(self.parts):
+            at = [i for i, (own, _) in enumerate(wanted) if own == number]
+            if at:
+                found[at] = part.features.pooled(kind, [wanted[i][1] for i in at], layers)
+        return found
+
+    def frames(self, utterance: str, layers: Sequence[int] | None = None) -> npt.NDArray[Any]:
+        """Every frame of one row, [T, len(layers), D]."""
+        number, key = self._row[utterance]
+        return self.parts[number].features.frames(key, layers)
+
+
+def _check_parts(parts: Sequence[Part], num_rows: int) -> None:
+    if not parts:
+        raise TrainError("nothing to join: no feature set was given")
+    shapes = [(p.features.spec.upstream, p.features.spec.num_layers, p.features.spec.dim)
+              for p in parts]  # fmt: skip
+    if other := [shape for shape in shapes if shape != shapes[0]]:
+        raise TrainError(
+            "feature sets that train together must be of one upstream, found "
+            + " and ".join(f"{n} with {c} layers of {d}" for n, c, d in (shapes[0], other[0]))
+        )
+    names = [(part.corpus, part.augmentation) for part in parts]
+    if len(set(names)) < len(names) or num_rows < sum(len(part.kept) for part in parts):
+        listed = ", ".join(repr(row_id("ID", a, c)) for c, a in names)
+        raise TrainError(f"two rows of the joined feature sets would have one id: {listed}")
+
+
+def _frames_of(parts: Sequence[Part]) -> str:
+    kinds = {part.features.spec.frames for part in parts}
+    if "none" in kinds:
+        return "none"
+    return kinds.pop() if len(kinds) == 1 else "float32"
 
 
 @dataclass(frozen=True, slots=True)
