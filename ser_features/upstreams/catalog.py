@@ -12,6 +12,8 @@ from ser_features.records import Json
 from ser_features.registry import by_name
 
 SPECTRAL = "spectral"
+NATIVE = ("wav2vec", "cnn14")
+"""Families of this project's own modules: a checkpoint is one file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,8 @@ class Checkpoint:
     """One catalogue entry.
 
     ``config`` holds what differs from the defaults of the family's transformers configuration;
-    ``do_normalize`` is the waveform normalisation of the untrained control only.
+    ``do_normalize`` is the waveform normalisation of the untrained control only. ``file`` names the
+    checkpoint in its repository where that is not in the transformers form.
     """
 
     name: str
@@ -28,6 +31,7 @@ class Checkpoint:
     summary: str
     config: Mapping[str, Json] = field(default_factory=dict)
     do_normalize: bool = True
+    file: str | None = None
 
 
 _LARGE = {
@@ -43,6 +47,24 @@ _1B = {
     "hidden_size": 1280,
     "num_hidden_layers": 48,
     "intermediate_size": 5120,
+}
+
+
+# fairseq, examples/wav2vec/README.md and model defaults (facebookresearch/fairseq).
+_WAV2VEC = {
+    "conv_feature_layers": "[(512, 10, 5), (512, 8, 4)] + [(512, 4, 2)] * 3 + [(512, 1, 1)] * 2",
+    "conv_aggregator_layers": str([(512, kernel, 1) for kernel in range(2, 14)]),
+}
+_VQ_WAV2VEC = {
+    **_WAV2VEC,
+    "conv_feature_layers": "[(512, 10, 5), (512, 8, 4)] + [(512, 4, 2)] * 3 + [(512, 1, 1)] * 3",
+    "activation": "gelu",
+    "log_compression": False,
+    "vq_type": "gumbel",
+    "vq_vars": 320,
+    "vq_groups": 2,
+    "vq_depth": 2,
+    "combine_groups": True,
 }
 
 
@@ -66,6 +88,16 @@ _ENTRIES = (
     Checkpoint("fbank", SPECTRAL, None, "80 log mel filters with deltas (SUPERB's), CMVN"),
     Checkpoint("logmel", SPECTRAL, None, "128 log mel filters"),
     Checkpoint("mfcc", SPECTRAL, None, "23 cepstral coefficients"),
+    Checkpoint(
+        "wav2vec", "wav2vec", "s3prl/converted_ckpts", "wav2vec large (the first)",
+        _WAV2VEC, False, "wav2vec_large.pt",
+    ),
+    Checkpoint(
+        "vq-wav2vec", "wav2vec", "s3prl/converted_ckpts", "vq-wav2vec, Gumbel",
+        _VQ_WAV2VEC, False, "vq-wav2vec.pt",
+    ),
+    Checkpoint("cnn14", "cnn14", None, "PANNs CNN14 at 32 kHz, file Cnn14_mAP=0.431.pth"),
+    Checkpoint("cnn14-16k", "cnn14", None, "PANNs CNN14 at 16 kHz, file Cnn14_16k_mAP=0.438.pth"),
     Checkpoint("wav2vec2-base", "wav2vec2", "facebook/wav2vec2-base", "wav2vec 2.0 base"),
     Checkpoint(
         "wav2vec2-large", "wav2vec2", "facebook/wav2vec2-large-lv60",

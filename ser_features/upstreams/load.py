@@ -12,9 +12,10 @@ from ser_features.errors import UpstreamError
 from ser_features.fingerprint import file_sha256
 from ser_features.records import Json, UpstreamInfo
 from ser_features.registry import unknown
-from ser_features.upstreams.catalog import CATALOG, Checkpoint
+from ser_features.upstreams.catalog import CATALOG, NATIVE, Checkpoint
 from ser_features.upstreams.catalog import SPECTRAL as SPECTRAL_FAMILY
 from ser_features.upstreams.families import Family
+from ser_features.upstreams.native import load_native
 from ser_features.upstreams.protocol import Upstream
 from ser_features.upstreams.request import UpstreamRequest, parse_request
 from ser_features.upstreams.source import PREPROCESSOR, CheckpointFiles, from_folder, from_hub
@@ -61,6 +62,8 @@ def load_upstream(
     entry = None if not known else CATALOG[parsed.target]
     if entry is not None and entry.family == SPECTRAL_FAMILY:
         return _spectral(parsed, place)
+    if entry is not None and entry.family in NATIVE:
+        return load_native(parsed, entry, place, PRECISIONS[precision])
     plan = _plan(parsed, _find(parsed, entry), entry)
     return _start(plan, place, precision)
 

@@ -62,7 +62,7 @@ def trained_model(family: Family, config: Any, files: Sequence[Path]) -> Any:
     expected: dict[str, Tensor] = model.state_dict()
     prefix = max(family.prefixes, key=lambda p: sum(p + key in state for key in expected))
     found = {key: state[prefix + key] for key in expected if prefix + key in state}
-    _check(expected, found, files[0].parent)
+    check_weights(expected, found, str(files[0].parent))
     floats = {key: w.float() if w.is_floating_point() else w for key, w in found.items()}
     model.load_state_dict(floats, assign=True)
     return model
@@ -88,15 +88,18 @@ def _build(family: Family, config: Any) -> Any:
 def _read_state(files: Sequence[Path]) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for path in files:
-        for key, weight in _read_tensors(path).items():
+        for key, weight in read_tensors(path).items():
             for old, new in _OLD_WEIGHT_NORM.items():
                 key = key.removesuffix(old) + new if key.endswith(old) else key  # noqa: PLW2901
             state[key] = weight
     return state
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors only: safetensors, or a pickle that torch's restricted unpickler accepts."""
+def read_tensors(path: Path, *, everything: bool = False) -> dict[str, Any]:
+    """Tensors only: safetensors, or a pickle that torch's restricted unpickler accepts.
+
+    ``everything`` keeps what else that unpickler let in. Raises UpstreamError naming the file.
+    """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -109,14 +112,15 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         ) from error
     if not isinstance(state, dict):
         raise UpstreamError(f"{path} holds {type(state).__name__}; expected names and tensors")
-    return {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    return {k: v for k, v in state.items() if everything or isinstance(v, Tensor)}
 
 
-def _check(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], folder: Path) -> None:
+def check_weights(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], where: str) -> None:
+    """UpstreamError where weights are missing or of another shape than the model's."""
     missing = [key for key in expected if key not in found]
     if missing:
         raise UpstreamError(
-            f"{folder} lacks {len(missing)} of {len(expected)} encoder weights: "
+            f"{where} lacks {len(missing)} of {len(expected)} encoder weights: "
             f"{_some(missing)}; expected a whole checkpoint that fits its config.json"
         )
     wrong = [
@@ -125,7 +129,7 @@ def _check(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], folder: 
         if found[key].shape != weight.shape
     ]
     if wrong:
-        raise UpstreamError(f"{folder} has weights that do not fit config.json: {_some(wrong)}")
+        raise UpstreamError(f"{where} has weights that do not fit config.json: {_some(wrong)}")
 
 
 def _some(names: Sequence[str], limit: int = 5) -> str:
