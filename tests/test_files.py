@@ -8,20 +8,26 @@ from ser_features.files import read_sealed, write_atomic, write_sealed
 BODY = {"b": [1, 2.5, None, "ü\n"], "a": {"x": True}}
 
 
-def test_a_sealed_file_gives_back_its_body(tmp_path):
-    write_sealed(tmp_path / "deep" / "x.json", BODY)
+@pytest.mark.parametrize("compact", [False, True])
+def test_a_sealed_file_gives_back_its_body(tmp_path, compact):
+    write_sealed(tmp_path / "deep" / "x.json", BODY, compact=compact)
     assert read_sealed(tmp_path / "deep" / "x.json") == BODY
 
 
-def test_every_flipped_bit_of_a_sealed_file_is_found(tmp_path):
+@pytest.mark.parametrize("compact", [False, True])
+def test_every_flipped_bit_of_a_sealed_file_is_found(tmp_path, compact):
     path = tmp_path / "x.json"
-    write_sealed(path, BODY)
+    write_sealed(path, BODY, compact=compact)
     whole = path.read_bytes()
     for position in range(len(whole) * 8):
         flipped = bytearray(whole)
         flipped[position // 8] ^= 1 << position % 8
         path.write_bytes(flipped)
         with pytest.raises(DamageError, match="checksum does not hold"):
+            read_sealed(path)
+    for bad in (*(whole[:n] for n in range(len(whole))), whole + b" ", b" " + whole):
+        path.write_bytes(bad)
+        with pytest.raises(DamageError):
             read_sealed(path)
 
 

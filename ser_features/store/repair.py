@@ -76,7 +76,7 @@ def _repair_set(found: Survey, spec: FeatureSetSpec) -> list[str]:
             location.commit(index).unlink(missing_ok=True)
     rewritten = [location.commit(index) for index in found.bad_commits]
     for plan in _rebuilt_plans(found):
-        write_sealed(location.plan(plan.generation), plan_to_json(plan))
+        write_sealed(location.plan(plan.generation), plan_to_json(plan), compact=True)
         found.plans[plan.generation] = plan
         rewritten.append(location.plan(plan.generation))
     metadata = intended(spec, [found.plans[index] for index in sorted(found.plans)])

@@ -155,7 +155,7 @@ class StoreWriter:
             return
         self._check_plan(shards, sources)
         plan = Plan(len(self.plans), tuple(shards), tuple(sources))
-        write_sealed(self._location.plan(plan.generation), plan_to_json(plan))
+        write_sealed(self._location.plan(plan.generation), plan_to_json(plan), compact=True)
         self._apply((*self.plans, plan))
 
     def write(self, shard: Shard, outputs: ShardOutputs) -> None:
@@ -172,9 +172,8 @@ class StoreWriter:
 
     def abandon(self, indices: Iterable[int]) -> None:
         """Settle pending shards that never can be written: their utterances changed or vanished."""
-        by_index = {shard.index: shard for shard in self.shards}
         for index in indices:
-            shard = by_index.get(index)
+            shard = self._state.by_index.get(index)
             if shard is None:
                 raise StoreError(f"feature set {self.name} has no shard {index}")
             self._check_pending(shard)
@@ -184,13 +183,11 @@ class StoreWriter:
 
     def invalidate(self, indices: Iterable[int]) -> None:
         """Take shards out of the set, so that they can be written again."""
-        commits = dict(self._state.commits)
         with store_errors(self._location.commits):
             for index in indices:
                 self._location.commit(index).unlink(missing_ok=True)
-                commits.pop(index, None)
+                self._state.commits.pop(index, None)
             fsync_folder(self._location.commits)
-        self._state = State(self._state.metadata, self.plans, commits)
 
     def delete(self) -> None:
         """Remove the whole feature set, for example to start again in float32.
@@ -275,7 +272,7 @@ class StoreWriter:
             encode_text(source.path, "path")
 
     def _check_pending(self, shard: Shard) -> None:
-        if shard not in self.shards:
+        if self._state.by_index.get(shard.index) != shard:
             raise StoreError(f"shard {shard.index} is not in the plan of {self.name}")
         if shard.index in self._state.commits:
             raise StoreError(f"shard {shard.index} of {self.name} is already written")
@@ -296,6 +293,6 @@ class StoreWriter:
             path.unlink(missing_ok=True)
 
     def _commit(self, commit: Commit) -> None:
-        write_sealed(self._location.commit(commit.shard.index), commit_to_json(commit))
-        commits = {**self._state.commits, commit.shard.index: commit}
-        self._state = State(self._state.metadata, self.plans, commits)
+        path = self._location.commit(commit.shard.index)
+        write_sealed(path, commit_to_json(commit), compact=True)
+        self._state.commits[commit.shard.index] = commit
