@@ -7,12 +7,20 @@ import os
 import re
 import tempfile
 from pathlib import Path
+from typing import Protocol
 
 from ser_features.errors import DamageError, StoreError
 from ser_features.fingerprint import fingerprint
 from ser_features.records import Json
 
 _COMPACT = re.compile(rb'\{"sha256":"([0-9a-f]{64})","body":')
+
+
+class Readable(Protocol):
+    """What can be read whole: a ``Path``, or an object of a store elsewhere."""
+
+    def read_bytes(self) -> bytes:
+        """All of it; FileNotFoundError where it is not there."""
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -50,14 +58,11 @@ def fsync_folder(path: Path) -> None:
 
 
 def write_sealed(path: Path, body: Json, *, compact: bool = False) -> None:
-    """Write JSON atomically together with a sha256 of it.
-
-    ``compact`` is one line, for what may hold a million utterances: ten times as fast.
-    """
-    write_atomic(path, _compact_text(body) if compact else _sealed_text(body))
+    """Write JSON atomically together with a sha256 of it, as ``sealed_text`` does."""
+    write_atomic(path, sealed_text(body, compact=compact))
 
 
-def read_sealed(path: Path) -> Json:
+def read_sealed(path: Readable) -> Json:
     """The body of a sealed file; every byte of it is covered, white space too.
 
     Raises FileNotFoundError where there is none, DamageError where its checksum does not hold.
@@ -79,17 +84,23 @@ def _body(raw: bytes) -> Json:
             raise ValueError("checksum")
         return json.loads(bytes(text))
     body = json.loads(raw)["body"]
-    if _sealed_text(body).encode() != raw:
+    if sealed_text(body).encode() != raw:
         raise ValueError("checksum")
     return body
+
+
+def sealed_text(body: Json, *, compact: bool = False) -> str:
+    """The text of a sealed file with this body.
+
+    ``compact`` is one line, for what may hold a million utterances: ten times as fast.
+    """
+    if compact:
+        return _compact_text(body)
+    sealed = {"sha256": fingerprint(body), "body": body}
+    return json.dumps(sealed, indent=1, ensure_ascii=False) + "\n"
 
 
 def _compact_text(body: Json) -> str:
     # The hash is over these very bytes: reading need not write the text again to compare it.
     text = json.dumps(body, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return f'{{"sha256":"{hashlib.sha256(text.encode()).hexdigest()}","body":{text}}}\n'
-
-
-def _sealed_text(body: Json) -> str:
-    sealed = {"sha256": fingerprint(body), "body": body}
-    return json.dumps(sealed, indent=1, ensure_ascii=False) + "\n"

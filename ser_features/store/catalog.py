@@ -1,10 +1,10 @@
 """What feature sets a store holds, without opening an array."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from ser_features.errors import DamageError, StoreError
 from ser_features.records import FeatureSetSpec
+from ser_features.store.place import Place, side_by_side
 from ser_features.store.schema import (
     COMMITS_ROOT,
     FRAMES_DTYPES,
@@ -38,17 +38,17 @@ class FeatureSetInfo:
         return self.problem is None and self.committed_shards == self.planned_shards
 
 
-def list_feature_sets(store: Path) -> list[FeatureSetInfo]:
+def list_feature_sets(store: Place) -> list[FeatureSetInfo]:
     """Every feature set in the order of its name, damaged ones too.
 
     Raises StoreError where ``store`` is no feature store.
     """
     check_store(store)
-    return [_describe(store, name) for name in names_in(store)]
+    return side_by_side(store, lambda name: _describe(store, name), names_in(store))
 
 
 def find(
-    store: Path, corpus: str, upstream: str, augmentation: str, key: str, *, frames: bool
+    store: Place, corpus: str, upstream: str, augmentation: str, key: str, *, frames: bool
 ) -> FeatureSetInfo | None:
     """The feature set of that content; a pooled request is served by one with frames too.
 
@@ -68,7 +68,7 @@ def _share(info: FeatureSetInfo) -> float:
     return info.committed_shards / (info.planned_shards or 1)
 
 
-def _exact(store: Path, name: str) -> FeatureSetInfo | None:
+def _exact(store: Place, name: str) -> FeatureSetInfo | None:
     if not locate(store, name).metadata.exists():
         return None
     info = _describe(store, name)
@@ -77,14 +77,14 @@ def _exact(store: Path, name: str) -> FeatureSetInfo | None:
     return info
 
 
-def names_in(store: Path) -> list[str]:
+def names_in(store: Place) -> list[str]:
     """``corpus/upstream/leaf`` of all that looks like a feature set, by either half of it."""
     sealed = (store / COMMITS_ROOT).glob("*/*/*/metadata.json")
     groups = (store / ZARR_ROOT).glob("*/*/*/zarr.json")
     return sorted({"/".join(path.parts[-4:-1]) for path in (*sealed, *groups)})
 
 
-def _describe(store: Path, name: str) -> FeatureSetInfo:
+def _describe(store: Place, name: str) -> FeatureSetInfo:
     try:
         location = locate(store, name)
         metadata = load_metadata(location)

@@ -1,23 +1,43 @@
-"""One writer at a time: a lock that dies with its process, and says who holds it."""
+"""One writer at a time: a lock that dies with its process, and says who holds it.
+
+In a folder it is the kernel's (``flock``); on an object store a lease (``lease.py``).
+"""
 
 import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ser_features.errors import StoreError, StoreLockedError
+from ser_features.store.lease import is_leased, lease
+from ser_features.store.place import Place, remote
 
 
 @contextmanager
-def writer_lock(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock file ``path``; StoreLockedError says which process has it.
+def writer_lock(path: Place, what: str) -> Iterator[Callable[[], None]]:
+    """Hold the lock ``path``; yields a check that raises StoreLockedError where it was lost.
 
-    The kernel drops the lock of a dead process, so a leftover file is no obstacle.
+    StoreLockedError says which process has it. The kernel drops the lock of a dead process, so a
+    leftover file is no obstacle; a lease runs out.
     """
+    if isinstance(path, Path):
+        with _file_lock(path, what):
+            yield _never_lost
+    else:
+        with lease(remote(path), what) as check:
+            yield check
+
+
+def _never_lost() -> None:
+    """The kernel takes no lock away."""
+
+
+@contextmanager
+def _file_lock(path: Path, what: str) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
@@ -32,8 +52,10 @@ def writer_lock(path: Path, what: str) -> Iterator[None]:
         os.close(handle)
 
 
-def is_locked(path: Path) -> bool:
+def is_locked(path: Place) -> bool:
     """Whether a living process holds the lock; False too where locks cannot be asked."""
+    if not isinstance(path, Path):
+        return is_leased(remote(path))
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -7,8 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO
 
 import google_crc32c
 import numpy as np
@@ -29,22 +28,10 @@ class ObjectSum:
 
 
 class ObjectFile:
-    """A new file that hashes what is written to it; ``total`` is its sum so far."""
+    """Hashes what is written to a new file, on a disk or in memory; ``total`` is its sum so far."""
 
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file, self._sha256, self.size = path.open("xb"), hashlib.sha256(), 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._file.close()
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._sha256, self.size = file, hashlib.sha256(), 0
 
     @property
     def total(self) -> ObjectSum:
@@ -62,20 +49,13 @@ class ObjectFile:
         return len(raw) + CRC_BYTES
 
 
-def checked(raw: bytes, what: str) -> NDArray[np.uint8]:
-    """The bytes before a crc32c; DamageError where it does not hold."""
+def checked(raw: Any, what: str) -> NDArray[np.uint8]:
+    """The bytes of a buffer before its crc32c; DamageError where that does not hold."""
     values = np.frombuffer(raw, np.uint8)
-    stored = int.from_bytes(raw[-CRC_BYTES:], "little")
+    stored = int.from_bytes(values[-CRC_BYTES:].tobytes(), "little")
     if google_crc32c.value(values[:-CRC_BYTES]) != stored:
         raise DamageError(f"the checksum of its {what} does not hold")
     return values[:-CRC_BYTES]
-
-
-def write_plain(path: Path, values: NDArray[Any]) -> ObjectSum:
-    """Write one unsharded object."""
-    with ObjectFile(path) as file:
-        file.write_checked(values)
-        return file.total
 
 
 def flush(paths: Iterable[Path]) -> None:
@@ -101,7 +81,7 @@ def publish(moves: Mapping[Path, Path]) -> None:
 
 
 @contextmanager
-def store_errors(path: Path) -> Iterator[None]:
+def store_errors(path: object) -> Iterator[None]:
     """Turn what the system says while writing (disk full, read-only, vanished) into StoreError."""
     try:
         yield

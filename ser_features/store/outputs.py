@@ -1,8 +1,8 @@
 """What extraction hands to the writer for one shard, checked and laid out as rows."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ser_features.errors import StoreError
 from ser_features.records import FeatureSetSpec, Shard, Source
 from ser_features.store.layout import array_objects, encode_text, row_starts
-from ser_features.store.objects import ObjectSum, write_plain
+from ser_features.store.objects import ObjectFile
 from ser_features.store.schema import ID_BYTES, POOLED, array_names, cut_of
 from ser_features.store.shards import write_object
 
@@ -133,25 +133,27 @@ def _bytes(rows: int, at: list[int], values: list[bytes], width: int) -> NDArray
     return table
 
 
-def stage_shard(
-    staging: Path, spec: FeatureSetSpec, shard: Shard, outputs: ShardOutputs
-) -> dict[str, ObjectSum]:
-    """Encode a shard into the folder ``staging``; object name → sum, in the order to publish.
+def encoders(
+    spec: FeatureSetSpec, shard: Shard, outputs: ShardOutputs
+) -> Iterator[tuple[str, Callable[[ObjectFile], bool]]]:
+    """The objects of a shard in the order to publish: a name, and what writes its bytes.
 
-    Objects without any feature are not stored.
+    That says False for an object without any feature, which is not stored.
     """
     rows = row_arrays(spec, shard, outputs)
-    sums: dict[str, ObjectSum | None] = {}
+
+    def encode(array: str, k: int, file: ObjectFile) -> bool:
+        if array == "frames":
+            block = _object_block(spec, shard, outputs, k * spec.capacity)
+            return write_object(file, cut_of(spec, array), block)
+        if array.startswith("pooled/"):
+            return write_object(file, cut_of(spec, array), rows[array])
+        file.write_checked(rows[array])
+        return bool(outputs.sources)
+
     for array in array_names(spec):
         for k, name in enumerate(array_objects(spec, shard, array)):
-            if array == "frames":
-                block = _object_block(spec, shard, outputs, k * spec.capacity)
-                sums[name] = write_object(staging / name, cut_of(spec, array), block)
-            elif array.startswith("pooled/"):
-                sums[name] = write_object(staging / name, cut_of(spec, array), rows[array])
-            elif outputs.sources:
-                sums[name] = write_plain(staging / name, rows[array])
-    return {name: total for name, total in sums.items() if total is not None}
+            yield name, partial(encode, array, k)
 
 
 def _object_block(

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from ser_features.records import FeatureSetSpec, Json, Source
 from ser_features.registry import unknown
 from ser_features.store.catalog import names_in
 from ser_features.store.layout import array_objects, ids_in_object, row_starts
+from ser_features.store.place import Place, side_by_side
 from ser_features.store.schema import (
     POOLED,
     Location,
@@ -125,7 +125,8 @@ class FeatureSet:
         rows = [self._row(key) for key in (self.ids if ids is None else ids)]
         chosen = self._layers(layers)
         out = np.empty((len(rows), len(chosen), self.spec.dim), np.float32)
-        for members in _by_shard(rows).values():
+
+        def fill(members: list[int]) -> None:
             commit = rows[members[0]].commit
             at = np.array([rows[i].position for i in members])
             for first, last in _runs(sorted(set(at.tolist()))):
@@ -133,6 +134,8 @@ class FeatureSet:
                 self._read_rows(f"pooled/{kind}", commit, first, chosen, block)
                 hit = (at >= first) & (at < last)
                 out[np.array(members)[hit]] = block[at[hit] - first]
+
+        side_by_side(self._location.group, fill, _by_shard(rows).values())
         return out
 
     def frames(self, utterance: str, layers: Sequence[int] | None = None) -> NDArray[Any]:
@@ -238,7 +241,7 @@ class FeatureSet:
         )
 
 
-def open_feature_set(store: Path, which: str | FeatureSetSpec) -> FeatureSet:
+def open_feature_set(store: Place, which: str | FeatureSetSpec) -> FeatureSet:
     """Open a feature set by its name ``corpus/upstream/leaf`` or by its spec.
 
     Raises StoreError where there is none, DamageError where a sealed file is damaged.

@@ -5,11 +5,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ser_features.files import write_sealed
 from ser_features.records import FeatureSetSpec, Shard, Source
 from ser_features.store.catalog import names_in
 from ser_features.store.lock import writer_lock
 from ser_features.store.objects import store_errors
+from ser_features.store.place import Place, put_sealed
 from ser_features.store.schema import ROOT_FILE, SCHEMA, Location, locate, root_documents
 from ser_features.store.state import Plan, intended, metadata_to_json, plan_to_json
 from ser_features.store.survey import Damage, Survey, survey
@@ -39,7 +39,7 @@ class RepairReport:
     lost: tuple[Damage, ...]
 
 
-def repair_metadata(store: Path, name: str | None = None) -> RepairReport:
+def repair_metadata(store: Place, name: str | None = None) -> RepairReport:
     """Mend sealed files and Zarr documents from one another; list the shards to extract again.
 
     A lost metadata.json comes from the group's attributes and the other way round, a lost plan from
@@ -49,22 +49,24 @@ def repair_metadata(store: Path, name: str | None = None) -> RepairReport:
     rewritten, shards, lost = _repair_root(store), list[DamagedShard](), list[Damage]()
     for each in names_in(store) if name is None else [name]:
         location = locate(store, each)
-        with writer_lock(location.lock, f"feature set {each}"):
+        with writer_lock(location.lock, f"feature set {each}") as check:
             found = survey(location)
             if found.spec is None:
                 lost += found.damage
                 continue
+            check()
             rewritten += _repair_set(found, found.spec)
             shards += _damaged_shards(found, found.spec)
     return RepairReport(tuple(rewritten), tuple(shards), tuple(lost))
 
 
-def _repair_root(store: Path) -> list[str]:
+def _repair_root(store: Place) -> list[str]:
     if not check_root(store):
         return []
-    with suppress(OSError):
-        (store / ROOT_FILE).rmdir()
-    write_sealed(store / ROOT_FILE, {"schema": SCHEMA})
+    if isinstance(store, Path):
+        with suppress(OSError):
+            (store / ROOT_FILE).rmdir()
+    put_sealed(store / ROOT_FILE, {"schema": SCHEMA})
     return [ROOT_FILE]
 
 
@@ -76,12 +78,12 @@ def _repair_set(found: Survey, spec: FeatureSetSpec) -> list[str]:
             location.commit(index).unlink(missing_ok=True)
     rewritten = [location.commit(index) for index in found.bad_commits]
     for plan in _rebuilt_plans(found):
-        write_sealed(location.plan(plan.generation), plan_to_json(plan), compact=True)
+        put_sealed(location.plan(plan.generation), plan_to_json(plan), compact=True)
         found.plans[plan.generation] = plan
         rewritten.append(location.plan(plan.generation))
     metadata = intended(spec, [found.plans[index] for index in sorted(found.plans)])
     if metadata != found.metadata:
-        write_sealed(location.metadata, metadata_to_json(metadata))
+        put_sealed(location.metadata, metadata_to_json(metadata))
         rewritten.append(location.metadata)
     texts = {location.store / n: t for n, t in root_documents(location.name).items()}
     texts |= {location.group / n: t for n, t in metadata.documents.items()}
@@ -90,8 +92,10 @@ def _repair_set(found: Survey, spec: FeatureSetSpec) -> list[str]:
 
 
 def _clear_empty_folders(location: Location) -> None:
-    """Remove empty folders, which may lie where a file should be."""
-    above = [location.store / name for name in root_documents(location.name)]
+    """Remove empty folders, which may lie where a file should be; only disks have them."""
+    if not (isinstance(location.commits, Path) and isinstance(location.group, Path)):
+        return
+    above = [Path(f"{location.store}/{name}") for name in root_documents(location.name)]
     for path in (*above, *location.commits.rglob("*"), *location.group.rglob("*")):
         if path.is_dir() and not path.is_symlink():
             with suppress(OSError):

@@ -8,14 +8,15 @@ touched is compared, and one that is not there is an error, not fill values.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ser_features.errors import DamageError
-from ser_features.store.objects import CRC_BYTES, ObjectFile, ObjectSum, checked
+from ser_features.store.fetch import open_object
+from ser_features.store.objects import CRC_BYTES, ObjectFile, checked
+from ser_features.store.place import Place
 
 _ABSENT = np.uint64(2**64 - 1)
 
@@ -42,29 +43,34 @@ class Sharding:
         size = self.inner_rows * self.inner_layers * self.dim * np.dtype(self.dtype).itemsize
         return size + CRC_BYTES
 
+    @property
+    def index_bytes(self) -> int:
+        """Bytes of the index at the end."""
+        return self.grid[0] * self.grid[1] * 16 + CRC_BYTES
 
-def write_object(path: Path, cut: Sharding, rows: NDArray[Any]) -> ObjectSum | None:
+    @property
+    def object_bytes(self) -> int:
+        """Bytes of an object in which every chunk is stored."""
+        return self.grid[0] * self.grid[1] * self.chunk_bytes + self.index_bytes
+
+
+def write_object(file: ObjectFile, cut: Sharding, rows: NDArray[Any]) -> bool:
     """Write one object from its first rows [n <= cut.rows, L, D]; what is only NaN is not stored.
 
-    Returns None, and writes no file, where nothing is left to store.
+    False where nothing is left to store, so that there should be no object.
     """
     index = np.full((*cut.grid, 2), _ABSENT, np.uint64)
-    with ObjectFile(path) as file:
-        for i, start in enumerate(range(0, len(rows), cut.inner_rows)):
-            piece = rows[start : start + cut.inner_rows]
-            for group in range(cut.grid[1]):
-                layers = slice(group * cut.inner_layers, (group + 1) * cut.inner_layers)
-                chunk = _padded(piece[:, layers], cut)
-                if not _only_nan(chunk):
-                    index[i, group] = file.size, cut.chunk_bytes
-                    file.write_checked(chunk)
-        stored = file.size > 0
-        file.write_checked(index)
-        total = file.total
-    if not stored:
-        path.unlink()
-        return None
-    return total
+    for i, start in enumerate(range(0, len(rows), cut.inner_rows)):
+        piece = rows[start : start + cut.inner_rows]
+        for group in range(cut.grid[1]):
+            layers = slice(group * cut.inner_layers, (group + 1) * cut.inner_layers)
+            chunk = _padded(piece[:, layers], cut)
+            if not _only_nan(chunk):
+                index[i, group] = file.size, cut.chunk_bytes
+                file.write_checked(chunk)
+    stored = file.size > 0
+    file.write_checked(index)
+    return stored
 
 
 def _padded(piece: NDArray[Any], cut: Sharding) -> NDArray[Any]:
@@ -81,43 +87,39 @@ def _only_nan(chunk: NDArray[Any]) -> bool:
 
 
 def read_part(
-    path: Path, cut: Sharding, start: int, layers: Sequence[int], out: NDArray[Any]
+    place: Place, cut: Sharding, start: int, layers: Sequence[int], out: NDArray[Any]
 ) -> None:
-    """Fill ``out`` [n, len(layers), D] with rows ``start : start + n`` of the object ``path``.
+    """Fill ``out`` [n, len(layers), D] with rows ``start : start + n`` of the object ``place``.
 
     Raises FileNotFoundError, and DamageError where a checksum does not hold or a chunk is absent.
     """
-    with path.open("rb") as file:
-        index = _read_index(file, cut)
-        for chunk in range(start // cut.inner_rows, -(-(start + len(out)) // cut.inner_rows)):
+    groups = _by_group(layers, cut.inner_layers)
+    chunks = range(start // cut.inner_rows, -(-(start + len(out)) // cut.inner_rows))
+    with open_object(place, cut.object_bytes) as file:
+        index = _read_index(file.tail(cut.index_bytes), cut)
+        wanted = [(chunk, group) for chunk in chunks for group in groups]
+        spans = [_span(index[at], cut) for at in wanted]
+        for (chunk, group), raw in zip(wanted, file.parts(spans), strict=True):
+            values = checked(raw, "chunk").view(np.dtype(cut.dtype).newbyteorder("<"))
+            values = values.reshape(cut.inner_rows, cut.inner_layers, cut.dim)
             base = chunk * cut.inner_rows - start  # where this chunk's first row goes in out
             rows = slice(max(base, 0), base + cut.inner_rows)
             inner = slice(max(-base, 0), max(-base, 0) + len(out[rows]))
-            for group, members in _by_group(layers, cut.inner_layers).items():
-                values = _read_chunk(file, cut, index[chunk, group])
-                for position, layer in members:
-                    out[rows, position] = values[inner, layer]
+            for position, layer in groups[group]:
+                out[rows, position] = values[inner, layer]
 
 
-def _read_index(file: BinaryIO, cut: Sharding) -> NDArray[np.uint64]:
+def _read_index(raw: Any, cut: Sharding) -> NDArray[np.uint64]:
     """(offset, size) of every inner chunk, [*grid, 2]."""
-    size = cut.grid[0] * cut.grid[1] * 16
-    end = file.seek(0, 2)
-    if end < size + CRC_BYTES:
-        raise DamageError(f"{end} bytes, too few for its index")
-    file.seek(end - size - CRC_BYTES)
-    return checked(file.read(), "index").view("<u8").reshape(*cut.grid, 2)
+    if len(raw) < cut.index_bytes:
+        raise DamageError(f"{len(raw)} bytes, too few for its index")
+    return checked(raw, "index").view("<u8").reshape(*cut.grid, 2)
 
 
-def _read_chunk(file: BinaryIO, cut: Sharding, entry: NDArray[np.uint64]) -> NDArray[Any]:
-    """One inner chunk [inner_rows, inner_layers, D]."""
+def _span(entry: NDArray[np.uint64], cut: Sharding) -> tuple[int, int]:
     if entry[0] == _ABSENT or entry[1] != cut.chunk_bytes:
         raise DamageError("a chunk is not there")
-    file.seek(int(entry[0]))
-    values = checked(file.read(cut.chunk_bytes), "chunk").view(
-        np.dtype(cut.dtype).newbyteorder("<")
-    )
-    return values.reshape(cut.inner_rows, cut.inner_layers, cut.dim)
+    return int(entry[0]), int(entry[0]) + cut.chunk_bytes
 
 
 def _by_group(layers: Sequence[int], inner_layers: int) -> dict[int, list[tuple[int, int]]]:

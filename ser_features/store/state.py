@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from pathlib import Path
 from typing import TypeVar
 
 from ser_features.errors import DamageError
@@ -12,6 +11,7 @@ from ser_features.files import read_sealed
 from ser_features.records import FeatureSetSpec, Json, Shard, Source
 from ser_features.store.layout import check_shard, end_frame, shard_objects
 from ser_features.store.objects import ObjectSum
+from ser_features.store.place import Place, side_by_side
 from ser_features.store.schema import (
     SCHEMA,
     Location,
@@ -106,11 +106,13 @@ def load_state(location: Location) -> State:
             f"{metadata.plans}); run 'serfeat store verify'"
         )
     shards = {shard.index: shard for plan in plans for shard in plan.shards}
-    commits = {
-        index: load_commit(location, index, metadata.spec, shards.get(index))
-        for index in commit_indices(location)
-    }
-    return State(metadata, plans, commits)
+    indices = commit_indices(location)
+    commits = side_by_side(
+        location.commits,
+        lambda index: load_commit(location, index, metadata.spec, shards.get(index)),
+        indices,
+    )
+    return State(metadata, plans, dict(zip(indices, commits, strict=True)))
 
 
 def plan_indices(location: Location) -> list[int]:
@@ -123,7 +125,7 @@ def commit_indices(location: Location) -> list[int]:
     return _indices(location.commits, _COMMIT_FILE)
 
 
-def _indices(folder: Path, pattern: re.Pattern[str]) -> list[int]:
+def _indices(folder: Place, pattern: re.Pattern[str]) -> list[int]:
     names = (pattern.fullmatch(path.name) for path in folder.iterdir())
     return sorted(int(match[1]) for match in names if match)
 
@@ -175,7 +177,7 @@ def read_commit(location: Location, index: int, spec: FeatureSetSpec) -> Commit:
     return commit
 
 
-def _load(path: Path, parse: Callable[[Json], T]) -> T:
+def _load(path: Place, parse: Callable[[Json], T]) -> T:
     body = read_sealed(path)
     try:
         check_schema(body, path)

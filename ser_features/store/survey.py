@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeVar
 
 from ser_features.errors import StoreError
 from ser_features.records import FeatureSetSpec, Shard, Source
+from ser_features.store.place import Place
 from ser_features.store.schema import Location, name_of, spec_from_attributes
 from ser_features.store.state import (
     Commit,
@@ -62,7 +62,7 @@ class Survey:
         plans = (self.plans[index] for index in sorted(self.plans))
         return {source.id: source for plan in plans for source in plan.sources}
 
-    def add(self, path: Path, kind: str, detail: str, shard: Shard | None = None) -> None:
+    def add(self, path: Place, kind: str, detail: str, shard: Shard | None = None) -> None:
         """Note one damaged file."""
         index, ids = (shard.index, shard.ids) if shard else (None, ())
         where = self.location.relative(path)
@@ -109,7 +109,7 @@ def _read_commits(found: Survey, spec: FeatureSetSpec) -> None:
 
 
 def _attempt(
-    found: Survey, path: Path, read: Callable[[], T], shard: Shard | None = None
+    found: Survey, path: Place, read: Callable[[], T], shard: Shard | None = None
 ) -> T | None:
     try:
         return read()
@@ -125,7 +125,7 @@ def _attempt(
 def _spec_of_group(location: Location) -> FeatureSetSpec | None:
     """The spec from the group's own attributes, where they are sound and of this place."""
     try:
-        spec = spec_from_attributes((location.group / "zarr.json").read_text())
+        spec = spec_from_attributes((location.group / "zarr.json").read_bytes().decode())
         return spec if name_of(spec) == location.name else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

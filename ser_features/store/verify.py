@@ -10,11 +10,11 @@ from pathlib import Path
 
 from ser_features.errors import DamageError
 from ser_features.files import read_sealed
-from ser_features.fingerprint import file_sha256
 from ser_features.store.catalog import names_in
 from ser_features.store.layout import ids_in_object
 from ser_features.store.lock import is_locked, writer_lock
 from ser_features.store.objects import ObjectSum
+from ser_features.store.place import REQUESTS, Place, files_below, is_remote, sha256_of, size_of
 from ser_features.store.schema import (
     COMMITS_ROOT,
     ROOT_FILE,
@@ -59,7 +59,7 @@ class VerifyReport:
         return not self.damage
 
 
-def verify(store: Path, name: str | None = None) -> VerifyReport:
+def verify(store: Place, name: str | None = None) -> VerifyReport:
     """Check sealed files, Zarr documents and the size and sha256 of every object.
 
     ``name`` limits it to one feature set. Raises StoreError where ``store`` is no feature store or
@@ -78,7 +78,7 @@ def verify(store: Path, name: str | None = None) -> VerifyReport:
     return VerifyReport(len(names), len(sums), size, tuple(damage), tuple(_strays(store, surveys)))
 
 
-def check_root(store: Path) -> list[Damage]:
+def check_root(store: Place) -> list[Damage]:
     """Damage to the store's own file; StoreError where there is no store or it is newer."""
     path = store / ROOT_FILE
     try:
@@ -138,7 +138,8 @@ def check_objects(found: Survey) -> None:
         for commit in found.commits.values()
         for name, total in commit.objects.items()
     ]
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    workers = REQUESTS if is_remote(found.location.group) else os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
         for problem in pool.map(lambda job: _check_object(found, *job), jobs):
             if problem is not None:
                 found.damage.append(problem)
@@ -155,12 +156,12 @@ def _check_object(found: Survey, commit: Commit, name: str, total: ObjectSum) ->
     return Damage(found.location.name, where, kind, detail, commit.shard.index, tuple(ids))
 
 
-def _compare(path: Path, total: ObjectSum) -> tuple[str, str]:
+def _compare(path: Place, total: ObjectSum) -> tuple[str, str]:
     try:
-        size = path.stat(follow_symlinks=False).st_size
+        size = size_of(path)
         if size != total.size:
             return "truncated", f"{size} bytes, expected {total.size}"
-        if path.is_symlink() or file_sha256(path) != total.sha256:
+        if path.is_symlink() or sha256_of(path) != total.sha256:
             return "changed", "its sha256 is not that of the commit record"
     except FileNotFoundError:
         return "missing", "the file is not there"
@@ -169,7 +170,7 @@ def _compare(path: Path, total: ObjectSum) -> tuple[str, str]:
     return "", ""
 
 
-def remove_strays(store: Path, name: str | None = None) -> list[str]:
+def remove_strays(store: Place, name: str | None = None) -> list[str]:
     """Delete what killed writers left behind; returns the paths. Unknown files stay.
 
     Raises StoreLockedError where a feature set is being written.
@@ -177,16 +178,18 @@ def remove_strays(store: Path, name: str | None = None) -> list[str]:
     removed = []
     for each in names_in(store) if name is None else [name]:
         location = locate(store, each)
-        with writer_lock(location.lock, f"feature set {each}"):
+        with writer_lock(location.lock, f"feature set {each}") as check:
             strays = [s for s in _set_strays(survey(location)) if s.kind != "unknown"]
+            check()
             for stray in strays:
                 (store / stray.path).unlink()
-            shutil.rmtree(location.staging, ignore_errors=True)
+            if isinstance(location.staging, Path):
+                shutil.rmtree(location.staging, ignore_errors=True)
         removed += [stray.path for stray in strays]
     return removed
 
 
-def _strays(store: Path, surveys: Iterable[Survey]) -> Iterator[Stray]:
+def _strays(store: Place, surveys: Iterable[Survey]) -> Iterator[Stray]:
     for found in surveys:
         if not is_locked(found.location.lock):  # a living writer's files are no strays
             yield from _set_strays(found)
@@ -201,19 +204,12 @@ def _set_strays(found: Survey) -> Iterator[Stray]:
     known |= {location.plan(index) for index in found.plans}
     for index, commit in found.commits.items():
         known |= {location.commit(index), *(location.group / name for name in commit.objects)}
-    for path in sorted(_files(location)):
+    for path in sorted([*files_below(location.group), *files_below(location.commits)]):
         if path not in known:
             yield Stray(location.relative(path), _kind(location, path))
 
 
-def _files(location: Location) -> Iterator[Path]:
-    for root in (location.group, location.commits):
-        for folder, subfolders, files in os.walk(root):
-            links = [name for name in subfolders if (Path(folder) / name).is_symlink()]
-            yield from (Path(folder) / name for name in (*files, *links))
-
-
-def _kind(location: Location, path: Path) -> str:
+def _kind(location: Location, path: Place) -> str:
     if path.is_symlink():
         return "unknown"
     if path.is_relative_to(location.staging) or re.fullmatch(r"\..*\.tmp", path.name):

@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from ser_features.errors import DamageError, StoreError
-from ser_features.files import fsync_folder, write_atomic, write_sealed
+from ser_features.files import fsync_folder
 from ser_features.records import FeatureSetSpec, Shard, Source
 from ser_features.store.layout import (
     check_shard,
@@ -20,7 +20,16 @@ from ser_features.store.layout import (
 )
 from ser_features.store.lock import writer_lock
 from ser_features.store.objects import ObjectSum, flush, publish, store_errors
-from ser_features.store.outputs import ShardOutputs, check_outputs, stage_shard
+from ser_features.store.outputs import ShardOutputs, check_outputs
+from ser_features.store.place import (
+    Place,
+    files_below,
+    put,
+    put_new_sealed,
+    put_sealed,
+    remote,
+)
+from ser_features.store.publish import put_shard, stage_shard
 from ser_features.store.schema import (
     ROOT_FILE,
     SCHEMA,
@@ -46,12 +55,12 @@ from ser_features.store.state import (
 )
 
 
-def make_store(store: Path) -> None:
+def make_store(store: Place) -> None:
     """Create an empty store, or check that ``store`` is one that this version reads."""
     if (store / ROOT_FILE).exists() or (store / ZARR_ROOT).exists():
         check_store(store)
     else:
-        write_sealed(store / ROOT_FILE, {"schema": SCHEMA})
+        put_sealed(store / ROOT_FILE, {"schema": SCHEMA})
 
 
 def clear(folder: Path) -> None:
@@ -61,7 +70,7 @@ def clear(folder: Path) -> None:
             path.unlink()
 
 
-def write_if_changed(path: Path, text: str) -> bool:
+def write_if_changed(path: Place, text: str) -> bool:
     """Write ``text`` unless the file holds it; says whether it wrote."""
     try:
         if path.read_bytes() == text.encode():
@@ -70,7 +79,7 @@ def write_if_changed(path: Path, text: str) -> bool:
         pass
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
-    write_atomic(path, text)
+    put(path, text)
     return True
 
 
@@ -84,13 +93,14 @@ class StoreWriter:
     cannot be written or holds another set, DamageError where its records are damaged.
     """
 
-    def __init__(self, store: Path, spec: FeatureSetSpec) -> None:
+    def __init__(self, store: Place, spec: FeatureSetSpec) -> None:
         try:
             check_spec(spec)
         except ValueError as error:
             raise StoreError(f"not a feature set: {error}") from error
         self.spec = spec
         self._store, self._stack = store, ExitStack()
+        self._check_lock: Callable[[], None] = lambda: None
         self._location = Location(store, name_of(spec))
         self._state = State(intended(spec, ()), ())
 
@@ -99,7 +109,7 @@ class StoreWriter:
         self._location = locate(self._store, self._location.name)
         lock = writer_lock(self._location.lock, f"feature set {self._location.name}")
         with ExitStack() as stack:
-            stack.enter_context(lock)
+            self._check_lock = stack.enter_context(lock)
             self._load()
             self._stack = stack.pop_all()
         return self
@@ -110,7 +120,8 @@ class StoreWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        shutil.rmtree(self._location.staging, ignore_errors=True)
+        if isinstance(self._location.staging, Path):
+            shutil.rmtree(self._location.staging, ignore_errors=True)
         self._stack.close()
 
     @property
@@ -155,7 +166,8 @@ class StoreWriter:
             return
         self._check_plan(shards, sources)
         plan = Plan(len(self.plans), tuple(shards), tuple(sources))
-        write_sealed(self._location.plan(plan.generation), plan_to_json(plan), compact=True)
+        self._check_lock()
+        put_new_sealed(self._location.plan(plan.generation), plan_to_json(plan))
         self._apply((*self.plans, plan))
 
     def write(self, shard: Shard, outputs: ShardOutputs) -> None:
@@ -183,11 +195,13 @@ class StoreWriter:
 
     def invalidate(self, indices: Iterable[int]) -> None:
         """Take shards out of the set, so that they can be written again."""
+        self._check_lock()
         with store_errors(self._location.commits):
             for index in indices:
                 self._location.commit(index).unlink(missing_ok=True)
                 self._state.commits.pop(index, None)
-            fsync_folder(self._location.commits)
+            if isinstance(self._location.commits, Path):
+                fsync_folder(self._location.commits)
 
     def delete(self) -> None:
         """Remove the whole feature set, for example to start again in float32.
@@ -197,15 +211,24 @@ class StoreWriter:
         self.invalidate(list(self._state.commits))
         empty = intended(self.spec, ())
         with store_errors(self._location.commits):
-            if self._location.group.exists():
-                shutil.rmtree(self._location.staging, ignore_errors=True)
-                self._location.group.rename(self._location.staging)
+            self._remove_group()
             self._write_metadata(replace(empty, growing=True))
             for plan in reversed(self.plans):
                 self._location.plan(plan.generation).unlink()
             self._location.metadata.unlink()
-            shutil.rmtree(self._location.staging)
+            if isinstance(self._location.staging, Path):
+                shutil.rmtree(self._location.staging)
         self._state = State(empty, ())
+
+    def _remove_group(self) -> None:
+        group, staging = self._location.group, self._location.staging
+        if isinstance(group, Path) and isinstance(staging, Path):
+            if group.exists():  # at once: a reader finds all of it or nothing
+                shutil.rmtree(staging, ignore_errors=True)
+                group.rename(staging)
+        else:  # one after another, so what may be missing is said first
+            self._write_metadata(replace(self._state.metadata, growing=True))
+            remote(group).delete_all(list(remote(group).walk()))
 
     def _load(self) -> None:
         if self._location.metadata.exists():
@@ -218,13 +241,15 @@ class StoreWriter:
                 "--repair'"
             )
         self._apply(self._state.plans)
-        with store_errors(self._location.staging):
-            if self._location.staging.exists():
-                shutil.rmtree(self._location.staging)
+        staging = self._location.staging
+        with store_errors(staging):
+            if isinstance(staging, Path) and staging.exists():
+                shutil.rmtree(staging)
 
     def _has_remains(self) -> bool:
         sealed = self._location.commits.glob("*-*.json")
-        return any(sealed) or any(self._location.group.rglob("c.*"))
+        objects = (p for p in files_below(self._location.group) if p.name.startswith("c."))
+        return any(sealed) or any(objects)
 
     def _check_same(self, stored: FeatureSetSpec) -> None:
         for field in ("corpus", "upstream", "augmentation", "key", "num_layers", "dim", "frames"):
@@ -251,7 +276,8 @@ class StoreWriter:
         self._state = State(metadata, plans, self._state.commits)
 
     def _write_metadata(self, metadata: Metadata) -> None:
-        write_sealed(self._location.metadata, metadata_to_json(metadata))
+        self._check_lock()
+        put_sealed(self._location.metadata, metadata_to_json(metadata))
 
     def _check_plan(self, shards: Sequence[Shard], sources: Sequence[Source]) -> None:
         index = max((shard.index for shard in self.shards), default=-1) + 1
@@ -279,6 +305,8 @@ class StoreWriter:
 
     def _write_objects(self, shard: Shard, outputs: ShardOutputs) -> dict[str, ObjectSum]:
         staging, group = self._location.staging, self._location.group
+        if not (isinstance(staging, Path) and isinstance(group, Path)):
+            return put_shard(remote(group), self.spec, shard, outputs, self._check_lock)
         clear(staging)
         sums = stage_shard(staging, self.spec, shard, outputs)
         flush(staging / name for name in sums)
@@ -293,6 +321,6 @@ class StoreWriter:
             path.unlink(missing_ok=True)
 
     def _commit(self, commit: Commit) -> None:
-        path = self._location.commit(commit.shard.index)
-        write_sealed(path, commit_to_json(commit), compact=True)
+        self._check_lock()
+        put_new_sealed(self._location.commit(commit.shard.index), commit_to_json(commit))
         self._state.commits[commit.shard.index] = commit
