@@ -94,6 +94,7 @@ class Source:
     """What one stored utterance was made from; enough to find changed files and to extract again.
 
     ``size`` is bytes and ``mtime_ns`` nanoseconds of the file; ``start`` and ``end`` seconds.
+    ``draw`` is the canonical JSON of what was drawn to augment it, ``""`` where it is clean.
     """
 
     id: str
@@ -103,6 +104,7 @@ class Source:
     audio_sha256: str
     start: float | None = None
     end: float | None = None
+    draw: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,31 +26,38 @@ def extract(
     batch_seconds: o.BatchOption = None,
     workers: o.WorkersOption = 4,
     max_seconds: o.MaxSecondsOption = None,
+    augment: o.AugmentOption = None,
+    copies: o.CopiesOption = 1,
+    augment_seed: o.AugmentSeedOption = 0,
     allow_rejects: o.RejectsOption = False,
     quiet: o.QuietOption = False,
 ) -> None:
     """Run upstreams over a corpus once and store every layer.
 
-    Running it again extracts only what is missing.
+    Running it again extracts only what is missing. With --augment, the augmented feature sets are
+    made instead of the clean one.
 
     Example: serfeat extract --corpus emodb=/data/emodb --upstreams fbank,hubert-base
     """
     requests = o.read_requests(upstreams)
     sources = o.read_sources(corpus, manifest, root=root, allow_partial=allow_partial)
     manifests = o.read_manifests(sources)
-    from ser_features.extract.pipeline import Options
-    from ser_features.extract.pipeline import extract as run
+    from ser_features.extract.pipeline import Options, extract_sets
 
-    settings = Options(frames, device, precision, batch_seconds, workers, max_seconds)
+    settings = Options(
+        frames, device, precision, batch_seconds, workers, max_seconds,
+        tuple(augment or ()), copies, augment_seed,
+    )  # fmt: skip
     num_rejects = 0
     for one in manifests:
         rejected: set[str] = set()
         for request in requests:
             with bars(quiet) as progress:
-                report = run(one, request, store, settings, progress)
-            if not quiet:
-                _say(report)
-            rejected |= {reject.id for reject in report.rejects}
+                reports = extract_sets(one, request, store, settings, progress)
+            for report in reports:
+                if not quiet:
+                    _say(report)
+                rejected |= {reject.id for reject in report.rejects}
         num_rejects += len(rejected)
     if num_rejects and not allow_rejects:
         total = sum(len(one) for one in manifests)
@@ -61,9 +68,10 @@ def extract(
 
 
 def _say(report: "Report") -> None:
+    from ser_features.extract.pipeline import title
     from ser_features.extract.remarks import remarks
 
-    name = f"{report.spec.corpus} · {report.spec.upstream}"
+    name = title(report.spec)
     if report.num_new:
         rate = report.audio_seconds / max(report.seconds, 1e-9)
         done = (

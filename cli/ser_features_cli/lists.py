@@ -1,4 +1,4 @@
-"""``serfeat upstreams``, ``corpora``, ``heads`` and ``protocols``: what there is."""
+"""``serfeat upstreams``, ``corpora``, ``heads``, ``augmentations`` …: what there is."""
 
 from collections.abc import Iterable
 
@@ -60,6 +60,25 @@ def heads() -> None:
 
     rows = [(h.name, h.reads, h.description, h.source) for h in HEADS.values()]
     _show(("name", "reads", "what", "source"), rows)
+
+
+def augmentations() -> None:
+    """List the augmentations of the waveform: what --augment takes.
+
+    NAME:PARAMETER=VALUE,… with a range as 0.9-1.2 or a choice as 10/5/0; chain them with '+'.
+
+    Example: serfeat augmentations
+    """
+    from ser_features.augment.table import AUGMENTATIONS
+
+    rows: list[tuple[str, ...]] = []
+    for kind in AUGMENTATIONS.values():
+        rows.append((kind.name, kind.what, "", kind.source))
+        for one in kind.parameters:
+            default = f"{one.default} {one.unit}".strip() or "must be given"
+            rows.append((f"  {one.name}", one.what, default, one.source))
+    _show(("name", "what", "default", "source"), rows)
+    line("As in --augment reverb:wet=0.3+noise:snr=10,folder=/data/noise")
 
 
 def protocols() -> None:

@@ -32,6 +32,7 @@ app.command("demo")(demo.demo)
 app.command("upstreams")(lists.upstreams)
 app.command("corpora")(lists.corpora)
 app.command("heads")(lists.heads)
+app.command("augmentations")(lists.augmentations)
 app.command("protocols")(lists.protocols)
 app.add_typer(store.app, name="store")
 

@@ -114,6 +114,21 @@ FramesOption = Annotated[
 RejectsOption = Annotated[
     bool, typer.Option("--allow-rejects", help="Go on although some utterances cannot be used.")
 ]
+AugmentOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--augment",
+        help="An augmentation as NAME or NAME:PARAMETER=VALUE,…, chained with '+' ('serfeat "
+        "augmentations' lists them), or clean. Repeatable.",
+        metavar="AUGMENTATION",
+    ),
+]
+CopiesOption = Annotated[
+    int, typer.Option("--copies", min=1, help="Copies of each augmentation, drawn anew.")
+]
+AugmentSeedOption = Annotated[
+    int, typer.Option("--augment-seed", min=0, help="What the draws of augmentations start from.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, results only.")]
 
 

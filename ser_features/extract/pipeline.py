@@ -2,10 +2,13 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ser_features.audio import duplicates
+from ser_features.augment.augmented import Augmented, Drawing, augmented_sets
+from ser_features.augment.parse import CLEAN
+from ser_features.augment.partners import Partners
 from ser_features.errors import UsageError
 from ser_features.extract.estimate import Estimate, check_disk, estimate
 from ser_features.extract.plan import PlanItem, plan_shards
@@ -32,9 +35,11 @@ from ser_features.upstreams.protocol import Upstream
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to extract; only ``precision`` and ``frames`` change what is stored.
+    """How to extract; only ``precision``, ``frames`` and the augmentations change what is stored.
 
     ``batch_seconds`` is padded audio per forward pass; ``max_seconds`` None is the upstream's own.
+    ``augment`` holds augmentations as ``parse_augmentation`` reads them, each ``copies`` times
+    with draws of its own from ``seed``; empty is the clean set alone.
     """
 
     frames: bool = False
@@ -43,6 +48,9 @@ class Options:
     batch_seconds: float | None = None
     workers: int = 4
     max_seconds: float | None = None
+    augment: tuple[str, ...] = ()
+    copies: int = 1
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +78,55 @@ def extract(
     """Bring the feature set of ``request`` over ``manifest`` up to date and say what was done.
 
     Only what is missing is computed. Raises UpstreamError, StoreError; utterances that cannot be
-    used are rows of ``Report.rejects``, never an exception.
+    used are rows of ``Report.rejects``, never an exception. UsageError where the options ask for
+    several feature sets: ``extract_sets`` makes those.
+    """
+    options = options or Options()
+    if len(options.augment) > 1 or options.copies > 1:
+        raise UsageError("several augmented feature sets are made by extract_sets")
+    return extract_sets(manifest, request, store, options, progress)[0]
+
+
+def extract_sets(
+    manifest: Manifest,
+    request: str,
+    store: Path,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> tuple[Report, ...]:
+    """``extract`` for every feature set that the options ask for; the upstream is loaded once.
+
+    In the order of ``options.augment``, the copies of each one after another.
     """
     options, progress = options or Options(), progress or Silent()
     if not manifest.utterances:
         raise UsageError(f"corpus {manifest.corpus!r} has no utterances to extract")
+    sets = augmented_sets(options.augment or (CLEAN,), options.copies, options.seed)
     upstream = load_upstream(request, device=options.device, precision=options.precision)
-    spec = feature_spec(manifest.corpus, upstream, request, store, options.frames)
+    return tuple(
+        _extract(manifest, upstream, request, store, options, progress, augmented)
+        for augmented in sets
+    )
+
+
+def _extract(
+    manifest: Manifest,
+    upstream: Upstream,
+    request: str,
+    store: Path,
+    options: Options,
+    progress: Progress,
+    augmented: Augmented | None,
+) -> Report:
+    spec = feature_spec(manifest.corpus, upstream, request, store, options.frames, augmented)
     try:
-        return Extraction(manifest, upstream, store, spec, options, progress).run()
+        return Extraction(manifest, upstream, store, spec, options, progress, augmented).run()
     except Float16OverflowError as error:
         progress.say(f"{error}; storing the frames of this feature set as float32 instead")
         with StoreWriter(store, spec) as writer:
             writer.delete()
-        spec = new_spec(manifest.corpus, upstream, request, "float32")
-        return Extraction(manifest, upstream, store, spec, options, progress).run()
+        spec = new_spec(manifest.corpus, upstream, request, "float32", augmented)
+        return Extraction(manifest, upstream, store, spec, options, progress, augmented).run()
 
 
 class Extraction:
@@ -98,9 +140,11 @@ class Extraction:
         spec: FeatureSetSpec,
         options: Options,
         progress: Progress,
+        augmented: Augmented | None = None,
     ) -> None:
         self.manifest, self.upstream, self.store = manifest, upstream, store
         self.spec, self.options, self.progress = spec, options, progress
+        self.augmented = augmented
         self.report = rejects_report(store, spec)
 
     def run(self) -> Report:
@@ -142,17 +186,22 @@ class Extraction:
     def _survey(self, stored: dict[str, Source]) -> Survey:
         utterances = self.manifest.utterances
         known = known_rejects(self.report, [u for u in utterances if u.id not in stored])
-        limit = self.options.max_seconds
+        limit, drawing = self.options.max_seconds, self._drawing()
         with ThreadPoolExecutor(self.options.workers) as pool:
-            return survey(utterances, stored, known, self.upstream, limit, pool, self.progress)
+            return survey(
+                utterances, stored, known, self.upstream, limit, pool, self.progress, drawing
+            )
+
+    def _drawing(self) -> Drawing | None:
+        if self.augmented is None:
+            return None
+        return Drawing(self.augmented, Partners(self.manifest.utterances))
 
     def _announce(self, found: Survey) -> Estimate:
         size = estimate(found.wanted.values(), self.spec, self.upstream.info.sample_rate)
         stored = f"{len(found.present)} already stored, " if found.present else ""
         rejected = f", {len(found.rejects)} rejected" if found.rejects else ""
-        self.progress.say(
-            f"{self.manifest.corpus} · {self.spec.upstream}: {stored}{size}{rejected}"
-        )
+        self.progress.say(f"{title(self.spec)}: {stored}{size}{rejected}")
         return size
 
     def _runner(self) -> ShardRunner:
@@ -160,7 +209,8 @@ class Extraction:
         seconds = options.batch_seconds or (CUDA_BATCH if "cuda" in options.device else CPU_BATCH)
         utterances = self.manifest.by_id
         budget = int(seconds * rate)
-        return ShardRunner(self.upstream, utterances, budget, options.workers, self.progress)
+        workers, progress = options.workers, self.progress
+        return ShardRunner(self.upstream, utterances, budget, workers, progress, self.augmented)
 
     def _pending(self, writer: StoreWriter, wanted: dict[str, PlanItem]) -> list[Shard]:
         """Unfinished shards of earlier plans that still hold, then a plan for the rest."""
@@ -176,9 +226,18 @@ class Extraction:
             first_index=len(writer.shards),
             first_frame=max((end_frame(s, writer.spec) for s in writer.shards), default=0),
         )
-        table = self.manifest.by_id
-        writer.add_plan(added, [source_of(table[name]) for shard in added for name in shard.ids])
+        planned_ids = [name for shard in added for name in shard.ids]
+        writer.add_plan(added, [self._planned(wanted[name]) for name in planned_ids])
         return [*resumed, *added]
+
+    def _planned(self, item: PlanItem) -> Source:
+        return replace(source_of(self.manifest.by_id[item.id]), draw=item.draw)
+
+
+def title(spec: FeatureSetSpec) -> str:
+    """How a feature set is called in sentences; the clean one by corpus and upstream alone."""
+    augmentation = "" if spec.augmentation == CLEAN else f" · {spec.augmentation}"
+    return f"{spec.corpus} · {spec.upstream}{augmentation}"
 
 
 def _still_wanted(shard: Shard, wanted: dict[str, PlanItem]) -> bool:

@@ -8,11 +8,15 @@ from ser_features.records import Shard
 
 @dataclass(frozen=True, slots=True)
 class PlanItem:
-    """An utterance as the plan sees it; ``num_samples`` is at the upstream's rate."""
+    """An utterance as the plan sees it; ``num_samples`` is at the upstream's rate.
+
+    ``draw`` says how it is augmented, and the lengths are those after it.
+    """
 
     id: str
     num_samples: int
     num_frames: int
+    draw: str = ""
 
 
 def plan_shards(

@@ -10,7 +10,7 @@ from ser_features.files import write_atomic
 from ser_features.records import Rejection, Utterance
 
 # Found only by decoding the whole file; everything else is cheap to look at again.
-DECODED = frozenset({"not-finite", "silent", "truncated"})
+DECODED = frozenset({"augmentation", "not-finite", "silent", "truncated"})
 COLUMNS = ("id", "path", "reason", "detail", "size", "mtime_ns")
 
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
+from ser_features.audio import load
+from ser_features.augment.augmented import Augmented, partner_of, recall
 from ser_features.errors import SerfeatError, StoreError, UpstreamError
 from ser_features.extract.progress import Progress, Silent
 from ser_features.extract.shards import CPU_BATCH, Decoded, ShardRunner
@@ -50,21 +52,24 @@ def repair(
     for name, group in groupby(found.shards, key=lambda shard: name_of(shard.spec)):
         shards = list(group)
         try:
-            upstream = _same_upstream(shards[0].spec, moved, device)
+            augmented = recall(shards[0].spec.provenance)
+            upstream = _same_upstream(shards[0].spec, moved, device, augmented)
         except SerfeatError as error:
             failures.append(f"{name}: {error}")
             continue
         progress.start(f"repairing {name}", len(shards), "shards")
         with StoreWriter(store, shards[0].spec) as writer:
             for shard in shards:
-                problem = _mend(shard, upstream, writer)
+                problem = _mend(shard, upstream, writer, augmented)
                 failures += [f"{name}, shard {shard.shard.index}: {problem}"] if problem else []
                 num_shards += problem is None
                 progress.advance(1)
     return Mended(found.rewritten, num_shards, tuple(failures))
 
 
-def _same_upstream(spec: FeatureSetSpec, moved: Mapping[str, str], device: str) -> Upstream:
+def _same_upstream(
+    spec: FeatureSetSpec, moved: Mapping[str, str], device: str, augmented: Augmented | None
+) -> Upstream:
     request = moved.get(spec.upstream, str(spec.provenance.get("request", spec.upstream)))
     identity = spec.provenance.get("identity", {})
     precision = str(identity.get("precision", "float32"))
@@ -75,7 +80,7 @@ def _same_upstream(spec: FeatureSetSpec, moved: Mapping[str, str], device: str) 
             raise
         hint = f"where it has moved, name it with --upstreams {spec.upstream}=FOLDER"
         raise UpstreamError(f"{error}; {hint}") from error
-    if feature_key(upstream.info.identity) != spec.key:
+    if feature_key(upstream.info.identity, augmented) != spec.key:
         raise StoreError(
             f"{request!r} is not the upstream that made it (other weights or preprocessing); name "
             f"the right one with --upstreams {spec.upstream}=FOLDER"
@@ -83,14 +88,18 @@ def _same_upstream(spec: FeatureSetSpec, moved: Mapping[str, str], device: str) 
     return upstream
 
 
-def _mend(damaged: DamagedShard, upstream: Upstream, writer: StoreWriter) -> str | None:
+def _mend(
+    damaged: DamagedShard, upstream: Upstream, writer: StoreWriter, augmented: Augmented | None
+) -> str | None:
     """Write one shard anew; the reason where that cannot give the same content."""
-    utterances = {s.id: _utterance(s) for s in damaged.sources}
-    runner = ShardRunner(
-        upstream, utterances, int(CPU_BATCH * upstream.info.sample_rate), 4, Silent()
-    )
+    partners = _partners(damaged, writer)
+    utterances = {s.id: _utterance(s) for s in (*partners.values(), *damaged.sources)}
+    rate = upstream.info.sample_rate
+    runner = ShardRunner(upstream, utterances, int(CPU_BATCH * rate), 4, Silent(), augmented)
     counts = dict(zip(damaged.shard.ids, damaged.shard.num_frames, strict=True))
     try:
+        for source in partners.values():
+            _check_partner(source, rate)
         with ThreadPoolExecutor(runner.workers) as pool:
             found = list(pool.map(lambda s: _decode(s, counts[s.id], runner), damaged.sources))
         kept = [one for one in found if one is not None]
@@ -102,14 +111,27 @@ def _mend(damaged: DamagedShard, upstream: Upstream, writer: StoreWriter) -> str
     return None
 
 
+def _partners(damaged: DamagedShard, writer: StoreWriter) -> dict[str, Source]:
+    """What the set knows of the partners: every one of its utterances is in it itself."""
+    names = {partner_of(source.draw) for source in damaged.sources}
+    planned = {source.id: source for plan in writer.plans for source in plan.sources}
+    known = planned | writer.sources
+    return {name: known[name] for name in names if name in known}
+
+
+def _check_partner(source: Source, rate: int) -> None:
+    if source.audio_sha256 and load(_utterance(source), rate).sha256 != source.audio_sha256:
+        raise _changed(source)
+
+
 def _decode(source: Source, num_frames: int, runner: ShardRunner) -> Decoded | None:
     """The same audio again, None where it never was usable. StoreError where it is not the same."""
     utterance = runner.utterances[source.id]
-    item = plan_item(utterance, runner.upstream, float("inf"))
+    item = plan_item(utterance, runner.upstream, float("inf"), drawn=source.draw)
     decoded = runner.decode(item)
     known = bool(source.audio_sha256)  # a lost commit record leaves only the plan, without hashes
     if not isinstance(decoded, Decoded):
-        if not known and source_of(utterance) == source:
+        if not known and source_of(utterance) == replace(source, draw=""):
             return None
         raise StoreError(decoded.detail)
     if known:
@@ -117,10 +139,14 @@ def _decode(source: Source, num_frames: int, runner: ShardRunner) -> Decoded | N
     else:
         same = item.num_frames == num_frames
     if not same:
-        raise StoreError(
-            f"{source.path} is not the audio that was extracted; run 'serfeat extract' again"
-        )
+        raise _changed(source)
     return decoded
+
+
+def _changed(source: Source) -> StoreError:
+    return StoreError(
+        f"{source.path} is not the audio that was extracted; run 'serfeat extract' again"
+    )
 
 
 def _utterance(source: Source) -> Utterance:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ser_features.audio import load
+from ser_features.augment.augmented import Augmented
 from ser_features.errors import AudioError, SerfeatError
 from ser_features.extract.encode import Encoded, encode_shard
 from ser_features.extract.plan import PlanItem
@@ -50,13 +51,17 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class ShardRunner:
-    """Runs shards through one upstream; ``budget`` is padded samples per forward pass."""
+    """Runs shards through one upstream; ``budget`` is padded samples per forward pass.
+
+    ``utterances`` holds those of the shards and, where ``augmented`` joins them to partners, these.
+    """
 
     upstream: Upstream
     utterances: Mapping[str, Utterance]
     budget: int
     workers: int
     progress: Progress
+    augmented: Augmented | None = None
 
     def run(
         self, shards: Sequence[Shard], items: Mapping[str, PlanItem], writer: StoreWriter
@@ -99,18 +104,22 @@ class ShardRunner:
         """One utterance's waveform, exactly as long as planned, or why there is none."""
         utterance = self.utterances[item.id]
         before = source_of(utterance)
+        rate = self.upstream.info.sample_rate
         try:
-            wave = load(utterance, self.upstream.info.sample_rate)
-            if len(wave.samples) != item.num_samples:
+            wave = load(utterance, rate)
+            samples = wave.samples
+            if self.augmented is not None:
+                samples = self.augmented.apply(samples, item.draw, rate, self.utterances)
+            elif len(samples) != item.num_samples:
                 raise AudioError(
                     "changed",
-                    f"{utterance.path}: {len(wave.samples)} samples were decoded where the header "
+                    f"{utterance.path}: {len(samples)} samples were decoded where the header "
                     f"promised {item.num_samples}; the file changed or is damaged: run it again",
                 )
         except AudioError as error:
             return reject(utterance, error)
-        source = replace(before, audio_sha256=wave.sha256)
-        return Decoded(source, wave.samples, tuple(wave.notes))
+        source = replace(before, audio_sha256=wave.sha256, draw=item.draw)
+        return Decoded(source, samples, tuple(wave.notes))
 
     def encode(self, kept: Sequence[Decoded], spec: FeatureSetSpec) -> ShardOutputs:
         """What the store keeps of decoded utterances; Float16OverflowError where it cannot."""

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ser_features import __version__
+from ser_features.augment.augmented import Augmented
+from ser_features.augment.parse import CLEAN
 from ser_features.extract.estimate import object_frames
 from ser_features.fingerprint import fingerprint
 from ser_features.records import FeatureSetSpec
@@ -17,7 +19,6 @@ from ser_features.upstreams.protocol import Upstream
 from ser_features.upstreams.request import parse_request
 
 KEY_SCHEMA = 1
-CLEAN = "clean"
 AUDIO = {"channels": "mean", "resampler": "soxr-hq", "dtype": "float32"}
 # Pooled sets: 64 utterances a shard. With frames a shard is held in memory whole, so fewer.
 POOLED_ROWS, POOLED_CAPACITY = 64, 65536
@@ -25,18 +26,23 @@ FRAMES_ROWS = 32
 
 
 def feature_spec(
-    corpus: str, upstream: Upstream, request: str, store: Path, frames: bool
+    corpus: str,
+    upstream: Upstream,
+    request: str,
+    store: Path,
+    frames: bool,
+    augmented: Augmented | None = None,
 ) -> FeatureSetSpec:
     """The feature set to extract into: one that the store has, or a new one.
 
     A pooled request is served by a set that has frames too; a set that fell back to float32
     stays float32. ``request`` is the text that loads the upstream again.
     """
-    key = feature_key(upstream.info.identity)
-    found = find(store, corpus, upstream.info.name, CLEAN, key, frames=frames)
+    key = feature_key(upstream.info.identity, augmented)
+    found = find(store, corpus, upstream.info.name, _name(augmented), key, frames=frames)
     if found is not None and found.spec is not None:
         return found.spec
-    return new_spec(corpus, upstream, request, "float16" if frames else "none")
+    return new_spec(corpus, upstream, request, "float16" if frames else "none", augmented)
 
 
 def rejects_report(store: Path, spec: FeatureSetSpec) -> Path:
@@ -45,21 +51,30 @@ def rejects_report(store: Path, spec: FeatureSetSpec) -> Path:
     return store / "rejects" / safe_part(spec.corpus) / name
 
 
-def new_spec(corpus: str, upstream: Upstream, request: str, frames: str) -> FeatureSetSpec:
+def new_spec(
+    corpus: str,
+    upstream: Upstream,
+    request: str,
+    frames: str,
+    augmented: Augmented | None = None,
+) -> FeatureSetSpec:
     """A feature set that is not in the store yet; ``frames`` is none, float16 or float32."""
     info = upstream.info
+    provenance = _provenance(upstream, request)
+    if augmented is not None:
+        provenance["augmentation"] = augmented.provenance
     pooled = frames == "none"
     return FeatureSetSpec(
         corpus=corpus,
         upstream=info.name,
-        augmentation=CLEAN,
-        key=feature_key(info.identity),
+        augmentation=_name(augmented),
+        key=feature_key(info.identity, augmented),
         num_layers=info.num_layers,
         dim=info.dim,
         frames=frames,
         rows=POOLED_ROWS if pooled else FRAMES_ROWS,
         capacity=POOLED_CAPACITY if pooled else object_frames(info.num_layers, info.dim, frames),
-        provenance=_provenance(upstream, request),
+        provenance=provenance,
     )
 
 
@@ -73,9 +88,13 @@ def _from_anywhere(request: str) -> str:
     return replace(parsed, target=target, path=folder).text
 
 
-def feature_key(identity: Any) -> str:
+def _name(augmented: Augmented | None) -> str:
+    return CLEAN if augmented is None else augmented.name
+
+
+def feature_key(identity: Any, augmented: Augmented | None = None) -> str:
     """The content key: checkpoint hashes, preprocessing, precision, audio rules, augmentation."""
-    audio = AUDIO | {"augmentation": CLEAN}
+    audio = AUDIO | {"augmentation": CLEAN if augmented is None else augmented.identity}
     return fingerprint({"schema": KEY_SCHEMA, "upstream": dict(identity), "audio": audio})
 
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ser_features.audio import check_length, load, num_samples_at, probe
+from ser_features.augment.augmented import Drawing, length_of, partner_of
 from ser_features.errors import AudioError
 from ser_features.extract.plan import PlanItem
 from ser_features.extract.progress import Progress
@@ -30,18 +31,30 @@ def survey(
     max_seconds: float | None,
     pool: Executor,
     progress: Progress,
+    drawing: Drawing | None = None,
 ) -> Survey:
     """Look at every utterance's file once, by its header only where it is new.
 
     ``stored`` is what the feature set holds by id, ``known`` the rejections that still stand. A
-    file whose size or time changed is decoded: the same audio is not extracted again.
+    file whose size or time changed is decoded: the same audio is not extracted again. ``drawing``
+    draws the augmentation of what is new.
     """
+    utterances = tuple(utterances)
+    by_id = {utterance.id: utterance for utterance in utterances}
     result = Survey(rejects=dict(known))
-    rest = [u for u in utterances if u.id not in known]
+    rest, rate = [u for u in utterances if u.id not in known], upstream.info.sample_rate
     progress.start("reading headers", len(rest), "files")
 
     def look(utterance: Utterance) -> Source | PlanItem | Rejection:
-        return _look(utterance, stored.get(utterance.id), upstream, max_seconds)
+        try:
+            source = stored.get(utterance.id)
+            if source is None or not _holds(utterance, source, stored, by_id, rate):
+                return plan_item(utterance, upstream, max_seconds, drawing)
+            if max_seconds is not None:  # what is used must not depend on what is stored
+                plan_item(utterance, upstream, max_seconds, drawing, source.draw)
+            return source
+        except AudioError as error:
+            return reject(utterance, error)
 
     for found in pool.map(look, rest, chunksize=1):
         progress.advance(1)
@@ -63,39 +76,62 @@ def source_of(utterance: Utterance, audio_sha256: str = "") -> Source:
 
 def reject(utterance: Utterance, error: AudioError) -> Rejection:
     """The report's row for an utterance that cannot be used."""
-    return Rejection(utterance.id, str(utterance.path), error.reason, str(error))
+    path, text = str(utterance.path), str(error)
+    detail = text if text.startswith(path) else f"{path}: {text}"
+    return Rejection(utterance.id, path, error.reason, detail)
 
 
-def _look(
-    utterance: Utterance, source: Source | None, upstream: Upstream, max_seconds: float | None
-) -> Source | PlanItem | Rejection:
-    try:
-        if source is not None and _unchanged(utterance, source, upstream.info.sample_rate):
-            if max_seconds is not None:  # what is used must not depend on what is stored
-                plan_item(utterance, upstream, max_seconds)
-            return source
-        return plan_item(utterance, upstream, max_seconds)
-    except AudioError as error:
-        return reject(utterance, error)
+def _holds(
+    utterance: Utterance,
+    source: Source,
+    stored: Mapping[str, Source],
+    by_id: Mapping[str, Utterance],
+    rate: int,
+) -> bool:
+    """Whether what is stored is still of this audio, and of its partner's where it has one."""
+    if not _unchanged(utterance, source, rate):
+        return False
+    name = partner_of(source.draw)
+    if name is None or name not in by_id or name not in stored:
+        return True
+    return _unchanged(by_id[name], stored[name], rate)
 
 
 def _unchanged(utterance: Utterance, source: Source, rate: int) -> bool:
     # Size and time alone do not tell apart the files of an unpacked archive.
-    if source_of(utterance, source.audio_sha256) == source:
+    if source_of(utterance, source.audio_sha256) == replace(source, draw=""):
         return True
     return load(utterance, rate).sha256 == source.audio_sha256
 
 
-def plan_item(utterance: Utterance, upstream: Upstream, max_seconds: float | None) -> PlanItem:
-    """An utterance's length in samples and frames, from its header. Raises AudioError."""
+def plan_item(
+    utterance: Utterance,
+    upstream: Upstream,
+    max_seconds: float | None,
+    drawing: Drawing | None = None,
+    drawn: str = "",
+) -> PlanItem:
+    """An utterance's length in samples and frames, from its header and its draw.
+
+    A recorded draw is ``drawn``; else ``drawing`` draws one. Raises AudioError, also where the
+    utterance could not be used without its augmentation.
+    """
+    rate = upstream.info.sample_rate
+    num_samples = num_samples_at(probe(utterance), rate)
+    _check(num_samples, utterance, upstream, max_seconds)
+    if drawn:
+        num_samples = length_of(drawn)
+    elif drawing is not None:
+        drawn, num_samples = drawing.draw(utterance, num_samples, rate)
+    if drawn:
+        _check(num_samples, utterance, upstream, max_seconds)
+    return PlanItem(utterance.id, num_samples, upstream.num_frames(num_samples), drawn)
+
+
+def _check(
+    num_samples: int, utterance: Utterance, upstream: Upstream, max_seconds: float | None
+) -> None:
     info = upstream.info
-    num_samples = num_samples_at(probe(utterance), info.sample_rate)
     limit = max_seconds if max_seconds is not None else info.max_seconds
-    check_length(
-        num_samples,
-        info.receptive_field,
-        limit,
-        sample_rate=info.sample_rate,
-        path=utterance.path,
-    )
-    return PlanItem(utterance.id, num_samples, upstream.num_frames(num_samples))
+    shortest, rate = info.receptive_field, info.sample_rate
+    check_length(num_samples, shortest, limit, sample_rate=rate, path=utterance.path)

@@ -276,7 +276,7 @@ def _shard(item: Json) -> Shard:
 
 def _source(item: Json) -> Source:
     source = Source(**item)
-    for text in (source.id, source.path, source.audio_sha256):
+    for text in (source.id, source.path, source.audio_sha256, source.draw):
         _text(text)
     return source
 

@@ -1,0 +1,221 @@
+"""One augmented version of a corpus: an augmentation with its seed, copy and recordings."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from ser_features.augment.extra import check
+from ser_features.augment.folder import Recording, folder_sha256, read_recordings
+from ser_features.augment.kind import Context, Dice, Samples, Scene, as_samples
+from ser_features.augment.parse import Augmentation, Step, parse_augmentation
+from ser_features.augment.partners import Partners, load_partner
+from ser_features.augment.table import AUGMENTATIONS
+from ser_features.augment.values import show
+from ser_features.errors import AudioError, UsageError
+from ser_features.fingerprint import canonical_json
+from ser_features.records import Json, Utterance
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Augmented:
+    """What makes one feature set other than the clean one. Plain data: workers receive it.
+
+    ``copy`` counts from 0; ``folders`` holds the recordings of every folder that a step reads.
+    """
+
+    augmentation: Augmentation
+    seed: int
+    copy: int
+    folders: tuple[tuple[str, tuple[Recording, ...]], ...]
+
+    @property
+    def name(self) -> str:
+        """The name of the feature set: ``noise-10db``, its third copy ``noise-10db+2``.
+
+        A seed other than 0 is in it too: ``noise-10db-seed7+2``.
+        """
+        seed = f"-seed{self.seed}" if self.seed else ""
+        return f"{self.augmentation.name}{seed}" + (f"+{self.copy}" if self.copy else "")
+
+    @property
+    def identity(self) -> Json:
+        """What enters the key: parameters, seed, copy and the content of folders; no paths."""
+        return {
+            "schema": SCHEMA,
+            "steps": [self._identity(step) for step in self.augmentation.steps],
+            "seed": self.seed,
+            "copy": self.copy,
+        }
+
+    @property
+    def provenance(self) -> dict[str, Json]:
+        """All that is needed to make it again, and the versions of what made it."""
+        needs = {module for step in self.augmentation.steps for module in _needs(step)}
+        return {
+            "name": self.name,
+            "text": self.augmentation.text,
+            "seed": self.seed,
+            "copy": self.copy,
+            "identity": self.identity,
+            "folders": {
+                folder: {"files": len(recordings), "sha256": folder_sha256(recordings)}
+                for folder, recordings in self.folders
+            },
+            "versions": {name: version(name) for name in sorted({*needs, "scipy", "soxr"})},
+        }
+
+    def draw(
+        self, utterance: Utterance, num_samples: int, rate: int, partners: Partners
+    ) -> tuple[str, int]:
+        """Everything random about one utterance as canonical JSON, and its length afterwards.
+
+        ``num_samples`` and the result are samples at ``rate`` Hz. Depends on the seed, the copy,
+        the utterance's id and length, the contents of folders and, for CopyPaste, on the ids and
+        labels of the corpus. Raises AudioError where a partner cannot be used.
+        """
+        context = Context(utterance, num_samples, rate, dict(self.folders), partners)
+        drawn: dict[str, Json] = {"input": num_samples, "steps": []}
+        for place, step in enumerate(self.augmentation.steps):
+            dice = Dice(self.seed, self.copy, utterance.id, place)
+            found = step.kind.draw(dice, step.values, context)
+            if "partner" in found:
+                drawn["partner"] = found["partner"]
+            drawn["steps"].append({"kind": step.name, **found})
+            context = replace(context, num_samples=found.get("num_samples", context.num_samples))
+        drawn["output"] = context.num_samples
+        return canonical_json(drawn), context.num_samples
+
+    def apply(
+        self, samples: Samples, draw: str, rate: int, utterances: Mapping[str, Utterance]
+    ) -> Samples:
+        """The recording [n] at ``rate`` Hz as it was drawn, float32 [output]; AudioError.
+
+        ``utterances`` holds the partner, where there is one.
+        """
+        drawn = json.loads(draw)
+        if len(samples) != drawn["input"]:
+            raise AudioError(
+                "changed",
+                f"{len(samples)} samples were decoded where the draw expects {drawn['input']}; "
+                "the file changed or is damaged: run it again",
+            )
+        scene = Scene(
+            rate,
+            {one.sha256: one for _, recordings in self.folders for one in recordings},
+            lambda name: load_partner(utterances.get(name), name, rate),
+        )
+        for step in drawn["steps"]:
+            samples = AUGMENTATIONS[step["kind"]].apply(samples, step, scene)
+        return _checked(as_samples(samples), drawn["output"])
+
+    def _identity(self, step: Step) -> Json:
+        contents = {folder: folder_sha256(found) for folder, found in self.folders}
+        return {
+            "kind": step.name,
+            "versions": {name: AUGMENTATIONS[name].version for name in _kinds(step)},
+            "parameters": {
+                name: contents[value] if isinstance(value, str) else show(value)
+                for name, value in step.parameters
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """An augmentation over one corpus: what draws for its utterances."""
+
+    augmented: Augmented
+    partners: Partners
+
+    def draw(self, utterance: Utterance, num_samples: int, rate: int) -> tuple[str, int]:
+        """See ``Augmented.draw``."""
+        return self.augmented.draw(utterance, num_samples, rate, self.partners)
+
+
+def partner_of(draw: str) -> str | None:
+    """The id of the utterance that a recorded draw joins to its own; None where there is none."""
+    return json.loads(draw).get("partner") if draw else None
+
+
+def length_of(draw: str) -> int:
+    """The number of samples after a recorded draw."""
+    return int(json.loads(draw)["output"])
+
+
+def augmented_sets(
+    texts: Sequence[str], copies: int = 1, seed: int = 0
+) -> tuple[Augmented | None, ...]:
+    """The feature sets of ``--augment``: each one ``copies`` times; None is the clean set.
+
+    Reads and hashes the folders. Raises UsageError, also where two of them would share a name, and
+    AudioError naming a recording that cannot be read.
+    """
+    if copies < 1 or seed < 0:
+        raise UsageError(f"copies {copies} and seed {seed}: expected 1 or more, and 0 or more")
+    parsed = list(dict.fromkeys(parse_augmentation(text) for text in texts))
+    sets: list[Augmented | None] = []
+    for augmentation in parsed:
+        if not augmentation.steps:
+            sets.append(None)
+            continue
+        first = _read(augmentation, seed)
+        sets += [replace(first, copy=copy) for copy in range(copies)]
+    _check_names(one.name for one in sets if one is not None)
+    return tuple(sets)
+
+
+def recall(provenance: Mapping[str, Any]) -> Augmented | None:
+    """The augmentation of a stored feature set, its folders read anew; None for a clean one.
+
+    Raises UsageError where a folder is gone or holds other recordings.
+    """
+    stored = provenance.get("augmentation")
+    if stored is None:
+        return None
+    made = replace(_read(parse_augmentation(stored["text"]), stored["seed"]), copy=stored["copy"])
+    if made.identity != stored["identity"]:
+        places = ", ".join(folder for folder, _ in made.folders) or "this version of serfeat"
+        raise UsageError(f"{stored['name']}: {places} is not what it was made with; put it back")
+    return made
+
+
+def _read(augmentation: Augmentation, seed: int) -> Augmented:
+    for step in augmentation.steps:
+        for module in _needs(step):
+            check(module)
+    folders = dict.fromkeys(folder for step in augmentation.steps for folder in step.folders)
+    return Augmented(
+        augmentation, seed, 0, tuple((folder, read_recordings(folder)) for folder in folders)
+    )
+
+
+def _kinds(step: Step) -> tuple[str, ...]:
+    return (step.name, *step.kind.inner)
+
+
+def _needs(step: Step) -> Iterable[str]:
+    return dict.fromkeys(need for name in _kinds(step) for need in AUGMENTATIONS[name].needs)
+
+
+def _check_names(names: Iterable[str]) -> None:
+    found = list(names)
+    twice = [name for name in found if found.count(name) > 1]
+    if twice:
+        raise UsageError(
+            f"two augmentations would be called {twice[0]!r} (they differ in their folder only); "
+            "extract them into stores of their own"
+        )
+
+
+def _checked(samples: Samples, num_samples: int) -> Samples:
+    if len(samples) != num_samples:
+        raise AudioError("augmentation", f"{len(samples)} samples where {num_samples} were drawn")
+    if not np.isfinite(samples).all():
+        raise AudioError("augmentation", "the augmented samples are not finite")
+    return samples

@@ -1,0 +1,96 @@
+"""Folders of noises, music and room responses: known by the content of their files, not names."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from ser_features.audio import AudioHeader, load, num_samples_at, probe
+from ser_features.audio_file import blocks, open_audio
+from ser_features.corpora.tree import AUDIO_SUFFIXES
+from ser_features.errors import AudioError, UsageError
+from ser_features.fingerprint import file_sha256, fingerprint
+from ser_features.records import Utterance
+
+CACHED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One file: the sha256 of its bytes and what its header says."""
+
+    sha256: str
+    path: str
+    sample_rate: int
+    num_samples: int
+    channels: int
+
+    def length_at(self, rate: int) -> int:
+        """Samples at ``rate`` Hz."""
+        return num_samples_at(AudioHeader(self.sample_rate, self.num_samples, self.channels), rate)
+
+
+def read_recordings(folder: str) -> tuple[Recording, ...]:
+    """Every audio file under ``folder``, links followed, in the order of their sha256.
+
+    Files without an audio suffix (texts, tables) are no recordings; of equal files one counts.
+    Raises UsageError where the folder is not there or holds none, AudioError naming the first file
+    that cannot be read.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise UsageError(f"no folder {root}; give the folder of recordings as folder=FOLDER")
+    paths = sorted(_audio_files(root))
+    if not paths:
+        raise UsageError(f"{root} holds no recordings (files such as .wav, .flac, .ogg, .mp3)")
+    with ThreadPoolExecutor() as pool:
+        found = {one.sha256: one for one in pool.map(_recording, paths)}
+    return tuple(found[key] for key in sorted(found))
+
+
+def folder_sha256(recordings: tuple[Recording, ...]) -> str:
+    """The identity of a folder: the set of its contents."""
+    return fingerprint(sorted(one.sha256 for one in recordings))
+
+
+def _audio_files(root: Path) -> Iterator[Path]:
+    for folder, _, names in os.walk(root, followlinks=True):
+        for name in names:
+            if Path(name).suffix.lower() in AUDIO_SUFFIXES:
+                yield Path(folder) / name
+
+
+def _recording(path: Path) -> Recording:
+    header = probe(Utterance(path.name, path))
+    return Recording(
+        file_sha256(path), str(path), header.sample_rate, header.num_samples, header.channels
+    )
+
+
+@lru_cache(CACHED)
+def mono(recording: Recording, rate: int) -> NDArray[np.float32]:
+    """The recording [n] at ``rate`` Hz, channels averaged; read-only. Raises AudioError."""
+    path = Path(recording.path)
+    samples = load(Utterance(path.name, path), rate).samples
+    samples.setflags(write=False)
+    return samples
+
+
+@lru_cache(CACHED)
+def one_channel(recording: Recording, channel: int, rate: int) -> NDArray[np.float32]:
+    """One channel of the recording [n] at ``rate`` Hz; read-only. Raises AudioError."""
+    path = Path(recording.path)
+    with open_audio(path) as source:
+        parts = list(blocks(source.stream, 0, source.num_samples, path))
+    samples: NDArray[np.float32] = np.concatenate(parts)[:, channel]
+    if not np.isfinite(samples).all() or not samples.any():
+        raise AudioError("augmentation", f"{path}: channel {channel} is silent or not finite")
+    samples = soxr.resample(samples, recording.sample_rate, rate, quality="HQ")
+    samples.setflags(write=False)
+    return samples
