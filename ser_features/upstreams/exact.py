@@ -4,6 +4,7 @@ transformers' wav2vec2-like encoders mix padding into valid frames in a few plac
 docs/architecture.md). The modules here take their place on one loaded model.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,44 +13,49 @@ from torch import Tensor, nn
 
 
 class Batch:
-    """What is valid in the batch that is being encoded; None where nothing is padded."""
+    """The utterances that are being encoded, in one of two layouts.
 
-    def __init__(self) -> None:
-        self.samples: tuple[int, ...] | None = None
-        self.mask: Tensor | None = None  # bool [B, T]
+    ``packed`` (a CPU): one after another, [1, sum(T), D], nothing padded. Otherwise [B, T, D] with
+    a ``mask`` [B, T] of what is valid, None where nothing is padded.
+    """
 
-    def set(self, samples: tuple[int, ...], frames: tuple[int, ...], device: torch.device) -> None:
-        """Describe the next batch: samples and frames of each utterance."""
-        self.samples = self.mask = None
-        if len(set(samples)) > 1:
-            self.samples = samples
+    def __init__(self, *, packed: bool) -> None:
+        self.packed = packed
+        self.frames: tuple[int, ...] = ()
+        self.mask: Tensor | None = None
+
+    def set(self, frames: tuple[int, ...], device: torch.device) -> None:
+        """Describe the next batch: the frames of each utterance."""
+        self.frames, self.mask = frames, None
+        if len(set(frames)) > 1 and not self.packed:
             ends = torch.tensor(frames, device=device)
             self.mask = torch.arange(max(frames), device=device) < ends[:, None]
 
+    def rows(self, x: Tensor) -> Sequence[Tensor]:
+        """What may be computed together: each utterance of a packed [1, S, D], or all of it."""
+        return torch.split_with_sizes(x, self.frames, dim=1) if self.packed else (x,)
 
-class ValidGroupNorm(nn.Module):
-    """GroupNorm of one channel a group whose statistics are those of the valid frames."""
+    def keep(self, place: Tensor, x: Tensor) -> None:
+        """Copy a layer's [1, S, D] or [B, T, D] to its place [B, T, D]; padding becomes finite."""
+        if not self.packed:
+            place.copy_(x)
+            return
+        for row, part in zip(place, self.rows(x), strict=True):
+            end = part.shape[1]
+            row[:end].copy_(part[0])
+            row[end:].zero_()
 
-    def __init__(self, norm: nn.GroupNorm, conv: nn.Conv1d, batch: Batch) -> None:
+
+class Rowwise(nn.Module):
+    """A module on [B, T, D] that mixes frames, run on each utterance of a packed batch."""
+
+    def __init__(self, module: nn.Module, batch: Batch) -> None:
         super().__init__()
-        self.norm, self.batch = norm, batch
-        self.kernel, self.stride = conv.kernel_size[0], conv.stride[0]
+        self.module, self.batch = module, batch
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise [B, C, T]; frames of padding become arbitrary finite values."""
-        if self.batch.samples is None:
-            normed: Tensor = self.norm(x)
-            return normed
-        ends = [(n - self.kernel) // self.stride + 1 for n in self.batch.samples]
-        # One pass for the statistics and one for the affine map, as GroupNorm itself.
-        stats = [
-            torch.var_mean(row[:, :end].float(), dim=-1, correction=0)
-            for row, end in zip(x, ends, strict=True)
-        ]
-        var, mean = (torch.stack(each) for each in zip(*stats, strict=True))  # [B, C]
-        scale = self.norm.weight * torch.rsqrt(var + self.norm.eps)
-        shift = self.norm.bias - mean * scale
-        return torch.addcmul(shift[..., None].to(x), x, scale[..., None].to(x))
+        """[B, T, D] to [B, T, D], or [1, S, D] to [1, S, D]."""
+        return torch.cat([self.module(row) for row in self.batch.rows(x)], dim=1)
 
 
 class ValidFrames(nn.Module):
@@ -65,65 +71,90 @@ class ValidFrames(nn.Module):
         return y if self.batch.mask is None else y.masked_fill(~self.batch.mask[:, None], 0)
 
 
-class GatedBiasAttention(nn.Module):
+class Attention(nn.Module):
+    """An encoder layer's self-attention on SDPA, its three projections as one product."""
+
+    def __init__(self, inner: Any, batch: Batch) -> None:
+        super().__init__()
+        self.batch, self.heads = batch, inner.num_heads
+        parts = (inner.q_proj, inner.k_proj, inner.v_proj)
+        self.qkv = nn.Linear(1, 1, device="meta")
+        self.qkv.weight = _frozen([part.weight for part in parts])
+        self.qkv.bias = _frozen([part.bias for part in parts])
+        self.out_proj = inner.out_proj
+
+    def forward(self, hidden_states: Tensor, **_: object) -> tuple[Tensor, None]:
+        """[B, T, D] to [B, T, D], or packed."""
+        mask = self.batch.mask
+        biases = [None if mask is None else mask[:, None, None]] * len(self.batch.frames)
+        return self._mix(hidden_states, biases), None
+
+    def _mix(self, hidden: Tensor, biases: Sequence[Tensor | None]) -> Tensor:
+        """Attention within each row; a row's bias is added to its scores, or masks them."""
+        rows = self.batch.rows(self.qkv(hidden))
+        mixed = [self._attend(row, bias) for row, bias in zip(rows, biases, strict=False)]
+        out: Tensor = self.out_proj(torch.cat(mixed, dim=1))
+        return out
+
+    def _attend(self, qkv: Tensor, bias: Tensor | None) -> Tensor:
+        heads = qkv.view(*qkv.shape[:2], 3, self.heads, -1)
+        query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, H, T, D / H]
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        return mixed.transpose(1, 2).flatten(2)
+
+
+class GatedBiasAttention(Attention):
     """WavLM's attention with gated relative position bias (WavLM paper, section III-B) on SDPA.
 
     transformers builds the bias once for every utterance of the batch, returns averaged attention
     weights that nobody reads, and mixes two kinds of mask, which torch warns about.
     """
 
-    def __init__(self, attention: Any) -> None:
-        super().__init__()
-        self.attention = attention
+    def __init__(self, inner: Any, batch: Batch) -> None:
+        super().__init__(inner, batch)
+        self.gate, self.constant = inner.gru_rel_pos_linear, inner.gru_rel_pos_const
+        self.inner = inner if hasattr(inner, "rel_attn_embed") else None  # the first layer's
 
-    def forward(
-        self,
-        hidden_states: Tensor,
-        attention_mask: Tensor | None = None,
-        position_bias: Tensor | None = None,
-        **_: object,
+    def forward(  # type: ignore[override]
+        self, hidden_states: Tensor, position_bias: Tensor | None = None, **_: object
     ) -> tuple[Tensor, None, Tensor]:
-        """[B, T, D] to [B, T, D]; the bias [H, T, T] of the first layer serves the others."""
-        inner = self.attention
-        frames = hidden_states.shape[1]
-        if position_bias is None:
-            position_bias = inner.compute_bias(frames, frames)
-        bias = self._gate(hidden_states) * position_bias  # [B, H, T, T]
-        if attention_mask is not None:
-            bias.masked_fill_(~attention_mask[:, None, None], float("-inf"))
-        query, key, value = (
-            self._heads(project(hidden_states))
-            for project in (inner.q_proj, inner.k_proj, inner.v_proj)
-        )
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        out: Tensor = inner.out_proj(mixed.transpose(1, 2).flatten(2))
-        return out, None, position_bias
+        """As Attention; the bias [H, T, T] of the first layer serves the others."""
+        if position_bias is None and self.inner is not None:
+            frames = max(self.batch.frames)
+            position_bias = self.inner.compute_bias(frames, frames)
+        assert position_bias is not None
+        gates = self.batch.rows(self._gates(hidden_states))  # each [B, T, H]
+        biases = [self._bias(gate, position_bias) for gate in gates]
+        return self._mix(hidden_states, biases), None, position_bias
 
-    def _gate(self, hidden: Tensor) -> Tensor:
-        """The factor of the bias for every head and query: [B, H, T, 1]."""
-        inner = self.attention
-        logits = inner.gru_rel_pos_linear(self._heads(hidden))  # [B, H, T, 8]
+    def _bias(self, gate: Tensor, position_bias: Tensor) -> Tensor:
+        frames = gate.shape[1]
+        bias = gate.transpose(1, 2)[..., None] * position_bias[:, :frames, :frames]  # [B, H, T, T]
+        if self.batch.mask is not None:
+            bias.masked_fill_(~self.batch.mask[:, None, None], float("-inf"))
+        return bias
+
+    def _gates(self, hidden: Tensor) -> Tensor:
+        """The factor of the bias for every query and head: [B, T, H]."""
+        logits = self.gate(hidden.view(*hidden.shape[:2], self.heads, -1))  # [B, T, H, 8]
         pairs = logits.view(*logits.shape[:-1], 2, 4).sum(-1)
-        a, b = torch.sigmoid(pairs).chunk(2, dim=-1)
-        gate: Tensor = a * (b * inner.gru_rel_pos_const - 1.0) + 2.0
-        return gate
+        a, b = torch.sigmoid(pairs).unbind(-1)
+        factor: Tensor = a * (b * self.constant.flatten() - 1.0) + 2.0
+        return factor
 
-    def _heads(self, x: Tensor) -> Tensor:
-        """[B, T, D] to [B, H, T, D / H]."""
-        return x.view(*x.shape[:2], self.attention.num_heads, -1).transpose(1, 2)
+
+def _frozen(parts: Sequence[Tensor]) -> nn.Parameter:
+    return nn.Parameter(torch.cat(list(parts)), requires_grad=False)
 
 
 def repair(model: Any, batch: Batch) -> None:
     """Put the repairs a wav2vec2-like model needs into it."""
-    for layer in model.feature_extractor.conv_layers:
-        norm = getattr(layer, "layer_norm", None)
-        if isinstance(norm, nn.GroupNorm):
-            layer.layer_norm = ValidGroupNorm(norm, layer.conv, batch)
     positions = model.encoder.pos_conv_embed
     if hasattr(positions, "layers"):  # data2vec: each convolution would see the last one's padding
         positions.layers = nn.ModuleList(ValidFrames(x, batch) for x in positions.layers)
     if getattr(positions, "batch_norm", None) is not None:  # HuBERT with conv_pos_batch_norm
         positions.batch_norm = ValidFrames(positions.batch_norm, batch)
     for layer in model.encoder.layers:
-        if hasattr(layer.attention, "gru_rel_pos_linear"):
-            layer.attention = GatedBiasAttention(layer.attention)
+        gated = hasattr(layer.attention, "gru_rel_pos_linear")
+        layer.attention = (GatedBiasAttention if gated else Attention)(layer.attention, batch)
+    model.encoder.pos_conv_embed = Rowwise(positions, batch)

@@ -1,11 +1,13 @@
 """Collect what enters every transformer layer, straight into one tensor."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+Keep = Callable[[Tensor, Tensor], object]
 
 
 class LayerTap:
@@ -13,18 +15,20 @@ class LayerTap:
 
     def __init__(self, layers: nn.ModuleList) -> None:
         self._hidden: Tensor | None = None  # [L, B, T, D] while a batch runs
+        self._copy: Keep = Tensor.copy_  # from a layer's input to its place
         self._num_layers = len(layers) + 1
         for index, layer in enumerate(layers):
             layer.register_forward_pre_hook(self._keep(index))
 
     @contextmanager
-    def room(self, like: Tensor, frames: int) -> Iterator[Tensor]:
-        """[L, B, frames, D] for a batch like [B, ·, D], filled but for the last layer.
+    def room(self, like: Tensor, shape: tuple[int, int], keep: Keep) -> Iterator[Tensor]:
+        """[L, B, T, D] for ``shape`` (B, T) and the D of ``like``, filled but for the last layer.
 
-        Forgotten at the end, also after an error, so that a batch too large frees its memory.
+        ``keep`` copies what enters a layer to its place [B, T, D]. Forgotten at the end, also
+        after an error, so that a batch too large frees its memory.
         """
-        shape = (self._num_layers, like.shape[0], frames, like.shape[-1])
-        self._hidden = like.new_empty(shape)
+        self._hidden = like.new_empty((self._num_layers, *shape, like.shape[-1]))
+        self._copy = keep
         try:
             yield self._hidden
         finally:
@@ -33,7 +37,7 @@ class LayerTap:
     def _keep(self, index: int) -> Any:
         def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
             if self._hidden is not None:
-                self._hidden[index].copy_(args[0][:, : self._hidden.shape[2]])
+                self._copy(self._hidden[index], args[0])
 
         return hook
 

@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ser_features.errors import UpstreamError
 from ser_features.records import UpstreamInfo
+from ser_features.upstreams import onednn
+from ser_features.upstreams.convs import ConvStack, GroupedProduct
 from ser_features.upstreams.exact import Batch, repair
 from ser_features.upstreams.protocol import LayerOutputs
 from ser_features.upstreams.taps import LayerTap, full_float32
@@ -43,12 +44,15 @@ class WaveformUpstream:
         self.info = info
         self._model = model
         self._do_normalize = do_normalize
-        self._batch = Batch()
         weight = next(model.parameters())
         self._device, self._dtype = weight.device, weight.dtype
+        self._batch = Batch(packed=self._device.type == "cpu")
         repair(model, self._batch)
+        self._convs = ConvStack(model.feature_extractor, packed=self._batch.packed)
+        del model.feature_extractor
+        if self._device.type == "cpu":
+            _speed_up(model, self._dtype)
         self._tap = LayerTap(model.encoder.layers)
-        _refuse_broken_conv(model)
 
     def num_frames(self, num_samples: int) -> int:
         """Exact frames of a waveform of ``num_samples``; 0 where it is too short for one."""
@@ -63,32 +67,28 @@ class WaveformUpstream:
         x = pad_waves(waves, self._device)  # [B, N]
         if self._do_normalize:
             normalize_(x, samples)
-        self._batch.set(samples, frames, self._device)
-        hidden = self._project(x.to(self._dtype))  # [B, T, D]
-        with self._tap.room(hidden, hidden.shape[1]) as layers:  # [L, B, T, D]
-            out = self._model.encoder(hidden, attention_mask=self._batch.mask)
-            layers[-1] = out.last_hidden_state
+        self._batch.set(frames, self._device)
+        hidden = self._project(x, samples)  # [B, T, D], or packed [1, S, D]
+        shape, batch = (len(frames), max(frames)), self._batch
+        with self._tap.room(hidden, shape, batch.keep) as layers:  # [L, B, T, D]
+            out = self._model.encoder(hidden, attention_mask=batch.mask)
+            batch.keep(layers[-1], out.last_hidden_state)
         return LayerOutputs(layers, frames)
 
-    def _project(self, x: Tensor) -> Tensor:
-        """Waveforms [B, N] to the encoder's input [B, T, D]."""
-        features = self._model.feature_extractor(x).transpose(1, 2)  # [B, T, C]
+    def _project(self, x: Tensor, samples: tuple[int, ...]) -> Tensor:
+        """Waveforms [B, N] to the encoder's input [B, T, D], or packed [1, S, D]."""
+        features = self._convs(x, samples)
         projected = self._model.feature_projection(features)
         hidden: Tensor = projected[0] if isinstance(projected, tuple) else projected
         return hidden
 
 
-def _refuse_broken_conv(model: Any) -> None:
-    """Refuse toy models that torch's bfloat16 convolution on CPUs computes wrongly (torch 2.13)."""
-    for conv in model.encoder.pos_conv_embed.modules():
-        if (
-            isinstance(conv, nn.Conv1d)
-            and conv.weight.device.type == "cpu"
-            and conv.weight.dtype == torch.bfloat16
-            and conv.in_channels // conv.groups < 16
-            and conv.kernel_size[0] % 2 == 0
-        ):
-            raise UpstreamError(
-                "bfloat16 on a CPU gives wrong features for a positional convolution with under "
-                "16 channels a group; use precision float32"
-            )
+def _speed_up(model: Any, dtype: torch.dtype) -> None:
+    """Put in what a CPU runs faster; the features stay the same."""
+    if onednn.usable(dtype):
+        onednn.pack_linears(model)
+    if dtype == torch.bfloat16:
+        for parent in list(model.encoder.pos_conv_embed.modules()):
+            for name, child in list(parent.named_children()):
+                if isinstance(child, nn.Conv1d):
+                    setattr(parent, name, GroupedProduct(child))

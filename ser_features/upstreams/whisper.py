@@ -9,6 +9,7 @@ from transformers.audio_utils import mel_filter_bank
 
 from ser_features.errors import UpstreamError
 from ser_features.records import Json, UpstreamInfo
+from ser_features.upstreams import onednn
 from ser_features.upstreams.protocol import LayerOutputs
 from ser_features.upstreams.taps import LayerTap, full_float32
 from ser_features.upstreams.waves import Waves, check_waves, pad_waves
@@ -74,6 +75,8 @@ class WhisperUpstream:
         self._model = model
         weight = next(model.parameters())
         self._device, self._dtype = weight.device, weight.dtype
+        if self._device.type == "cpu" and onednn.usable(self._dtype):
+            onednn.pack_linears(model)
         self._mel = LogMel(model.config.num_mel_bins, weight.device)
         self._tap = LayerTap(model.layers)
         self._window = window_samples(model.config)
@@ -101,8 +104,12 @@ class WhisperUpstream:
         ends = [self.num_frames(len(part)) for part in parts]
         mel = self._mel(pad_waves(parts, self._device, self._window)).to(self._dtype)
         like = mel.new_empty((len(parts), 0, self.info.dim))
-        with self._tap.room(like, max(ends)) as layers:  # [L, W, max(ends), D]
-            layers[-1] = self._model(mel).last_hidden_state[:, : max(ends)]
+        with self._tap.room(like, (len(parts), max(ends)), _keep_start) as layers:
+            _keep_start(layers[-1], self._model(mel).last_hidden_state)  # [L, W, max(ends), D]
         for window, ((b, start), end) in enumerate(zip(places, ends, strict=True)):
             at = start // HOP
             hidden[:, b, at : at + end] = layers[:, window, :end]
+
+
+def _keep_start(place: Tensor, x: Tensor) -> None:
+    place.copy_(x[:, : place.shape[1]])

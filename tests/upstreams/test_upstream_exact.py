@@ -156,14 +156,6 @@ def test_half_precision_is_near(family, precision, tmp_path, noise, distance):
     assert exact.info.identity != half.info.identity
 
 
-def test_bfloat16_on_toy_models_is_refused_on_cpu(tmp_path):
-    values = {"model_type": "hubert", "hidden_size": 32, "num_hidden_layers": 1}
-    (tmp_path / "config.json").write_text(json.dumps({**values, "num_attention_heads": 2}))
-    (tmp_path / "preprocessor_config.json").write_text("{}")
-    with pytest.raises(UpstreamError, match="use precision float32"):
-        load_upstream(f"x@random:0={tmp_path}", precision="bfloat16")
-
-
 def test_too_short_and_empty_are_errors(checkpoint, noise):
     upstream = load_upstream(str(checkpoint("hubert").folder))
     assert upstream.info.receptive_field == 400

@@ -1,0 +1,161 @@
+"""What makes a CPU fast gives what plain torch and transformers give.
+
+Tolerance 1e-5 relative RMS on every layer in float32, as for batches: another order of the same
+sums moves a layer by at most 1e-6.
+"""
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ser_features.upstreams import convs, exact, onednn, waveform
+from ser_features.upstreams.convs import Convolution, GroupedProduct, NormedFirst, unfold
+from ser_features.upstreams.load import load_upstream
+
+TOLERANCE = 1e-5
+KINDS = ("wav2vec2", "hubert-batch-norm", "hubert-layer-norm", "wavlm", "data2vec")
+
+
+@pytest.fixture
+def padded(monkeypatch):
+    """The layout of a GPU on a CPU: [B, T, D] with a mask, convolutions by torch, no oneDNN."""
+    monkeypatch.setattr(onednn, "usable", lambda dtype: False)
+    monkeypatch.setattr(waveform, "Batch", lambda packed: exact.Batch(packed=False))
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "wavlm-layer-norm", "mms-adapters", "unispeech-sat"])
+@pytest.mark.parametrize("lengths", [(400, 719, 720, 8000), (3000, 3010), (1600, 12800)])
+def test_the_layout_of_a_gpu_equals_transformers(
+    kind, lengths, padded, checkpoint, noise, alone, distance
+):
+    folder, model = checkpoint(kind)
+    waves = noise(*lengths)
+    upstream = load_upstream(str(folder))
+    assert upstream.info.provenance["kernels"] == "torch"
+    out = upstream.encode(waves)
+    for b, (wave, end) in enumerate(zip(waves, out.num_frames, strict=True)):
+        assert distance(out.hidden[:, b, :end], alone(model, wave)) <= TOLERANCE
+
+
+def test_whisper_without_onednn(monkeypatch, checkpoint, noise, distance):
+    folder, _ = checkpoint("whisper")
+    waves = noise(9000, 31000)
+    fast = load_upstream(str(folder)).encode(waves)
+    monkeypatch.setattr(onednn, "usable", lambda dtype: False)
+    plain = load_upstream(str(folder)).encode(waves)
+    for b, end in enumerate(fast.num_frames):
+        assert distance(fast.hidden[:, b, :end], plain.hidden[:, b, :end]) <= TOLERANCE
+
+
+@pytest.mark.parametrize("piece", [1, 2, 7])
+@pytest.mark.parametrize("kind", ["hubert", "data2vec"])
+def test_pieces_of_an_utterance_join_exactly(
+    kind, piece, monkeypatch, checkpoint, noise, alone, distance
+):
+    monkeypatch.setattr(convs, "PIECE", piece)
+    folder, model = checkpoint(kind)
+    waves = noise(400, 5000, 2399)
+    out = load_upstream(str(folder)).encode(waves)
+    for b, (wave, end) in enumerate(zip(waves, out.num_frames, strict=True)):
+        assert distance(out.hidden[:, b, :end], alone(model, wave)) <= TOLERANCE
+
+
+@pytest.mark.parametrize("gelu", [False, True])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 4e-3)])
+def test_a_packed_product_is_a_linear_layer_with_the_exact_gelu(gelu, dtype, tolerance):
+    if not onednn.usable(dtype):
+        pytest.skip("this torch reaches no oneDNN on this CPU")
+    torch.manual_seed(0)
+    linear = nn.Linear(96, 40).requires_grad_(False).to(dtype)
+    x = 2 * torch.randn(3, 50, 96).to(dtype)
+    got = onednn.PackedLinear(linear, gelu=gelu)(x).double()
+    want = F.linear(x.double(), linear.weight.double(), linear.bias.double())
+    other = F.gelu(want, approximate="tanh")
+    want = F.gelu(want) if gelu else want
+    assert distance_of(got, want) < tolerance  # bfloat16: half a unit of its 8 bits
+    if gelu and dtype == torch.float32:
+        assert distance_of(got, other) > 20 * distance_of(got, want)
+
+
+def test_where_the_operators_differ_nothing_is_packed(monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(onednn, "product", broken)
+    onednn.usable.cache_clear()
+    assert not onednn.usable(torch.float32)
+    monkeypatch.setattr(onednn, "product", lambda x, *_, **__: x)
+    onednn.usable.cache_clear()
+    assert not onednn.usable(torch.float32)
+    monkeypatch.undo()
+    onednn.usable.cache_clear()
+    assert not onednn.usable(torch.float16)
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.4])
+@pytest.mark.parametrize("loudness", [1e-4, 0.1])
+def test_the_folded_group_norm_is_group_norm_in_double_precision(offset, loudness):
+    """A quiet recording on a large offset: float32 GroupNorm itself loses digits there."""
+    torch.manual_seed(0)
+    conv, norm = nn.Conv1d(1, 24, 10, stride=5), nn.GroupNorm(24, 24)
+    for weight in norm.parameters():
+        weight.data.add_(torch.randn(24))
+    wave = offset + loudness * torch.randn(3000)
+    first = NormedFirst(conv.requires_grad_(False), norm.requires_grad_(False), gelu=True)
+    centred = wave - wave.mean()
+    got = first(centred[None], first.fold([centred]))[0]
+    want = F.gelu(norm.double()(conv.double()(wave.double()[None, None])))[0].T
+    # what float32 keeps of the waveform itself beside its offset
+    limit = 2e-6 + 2 * offset * 2**-24 / loudness
+    assert distance_of(got.double(), want.detach()) < limit
+
+
+def test_digital_silence_gives_the_norms_shift():
+    conv, norm = nn.Conv1d(1, 8, 10, stride=5), nn.GroupNorm(8, 8)
+    first = NormedFirst(conv.requires_grad_(False), norm.requires_grad_(False), gelu=False)
+    wave = torch.zeros(500)
+    got = first(wave[None], first.fold([wave]))
+    assert torch.equal(got, norm.bias.detach().expand_as(got))
+
+
+def test_windows_and_both_convolutions(monkeypatch):
+    torch.manual_seed(0)
+    conv = nn.Conv1d(6, 9, 3, stride=2).requires_grad_(False)
+    x = torch.randn(2, 31, 6)
+    want = conv(x.transpose(1, 2)).transpose(1, 2)
+    assert unfold(x, 3, 2).shape == (2, 15, 18)
+    torch.testing.assert_close(Convolution(conv, gelu=False)(x), want)
+    monkeypatch.setattr(onednn, "usable", lambda dtype: False)
+    torch.testing.assert_close(Convolution(conv, gelu=False)(x), want)
+    torch.testing.assert_close(Convolution(conv, gelu=True)(x), F.gelu(want))
+
+
+@pytest.mark.parametrize("kernel", [15, 16])
+def test_a_grouped_product_is_a_grouped_convolution(kernel):
+    torch.manual_seed(0)
+    conv = nn.Conv1d(12, 24, kernel, padding=kernel // 2, groups=3).requires_grad_(False)
+    x = torch.randn(2, 12, 40)
+    torch.testing.assert_close(GroupedProduct(conv)(x), conv(x), rtol=1e-5, atol=1e-6)
+
+
+def test_bfloat16_of_narrow_groups_on_a_cpu(tmp_path, noise, distance):
+    """torch's own bfloat16 convolution of under 16 channels a group is wrong there (torch 2.13)."""
+    values = {"model_type": "hubert", "hidden_size": 32, "num_hidden_layers": 1}
+    values |= {"num_attention_heads": 2, "conv_dim": [32] * 7, "intermediate_size": 32}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    (tmp_path / "preprocessor_config.json").write_text("{}")
+    exact, half = (
+        load_upstream(f"x@random:0={tmp_path}", precision=name) for name in ("float32", "bfloat16")
+    )
+    waves = noise(4000, 9000)
+    want, got = exact.encode(waves), half.encode(waves)
+    for b, end in enumerate(want.num_frames):
+        error = distance(got.hidden[:, b, :end].float(), want.hidden[:, b, :end])
+        assert 1e-5 < error < 0.05
+
+
+def distance_of(got, want) -> float:
+    return float(((got - want).square().mean() / want.square().mean()).sqrt())
