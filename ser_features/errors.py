@@ -41,6 +41,10 @@ class UpstreamError(SerfeatError):
     """An upstream cannot be found, loaded or trusted."""
 
 
+class WorkerError(SerfeatError):
+    """The processes or machines of an extraction cannot start, or keep dying."""
+
+
 class StoreError(SerfeatError):
     """A feature store cannot be read or written."""
 

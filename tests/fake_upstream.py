@@ -1,6 +1,7 @@
 """A tiny deterministic upstream, corpora of made-up recordings, and what a store holds of them."""
 
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ class FakeUpstream:
 
     ``fit`` is the largest batch the "device" takes and ``fit_samples`` its longest utterance;
     ``scale`` multiplies the last layer, ``poison`` is put into every utterance's last frame.
+    In a worker, the first ``deaths`` calls of ``encode`` (counted in the file ``dies``) kill it.
     """
 
     name: str = "fake"
@@ -42,6 +44,8 @@ class FakeUpstream:
     poison: float | None = None
     sleep: float = 0.0
     dim: int = DIM
+    dies: str = ""
+    deaths: int = 0
     batches: list[int] = field(default_factory=list)
 
     @property
@@ -65,6 +69,7 @@ class FakeUpstream:
 
     def encode(self, waves: Sequence[np.ndarray]) -> LayerOutputs:
         time.sleep(self.sleep)
+        self._die()
         self.batches.append(len(waves))
         if len(waves) > self.fit or max(len(wave) for wave in waves) > self.fit_samples:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
@@ -74,6 +79,14 @@ class FakeUpstream:
         for b, (wave, count) in enumerate(zip(waves, counts, strict=True)):
             hidden[:, b, :count] = self._layers(wave)
         return LayerOutputs(hidden, counts)
+
+    def _die(self) -> None:
+        if not self.deaths or os.getpid() == int(os.environ["SERFEAT_TEST_DRIVER"]):
+            return
+        with Path(self.dies).open("ab", buffering=0) as file:
+            file.write(b".")
+            if file.tell() <= self.deaths:
+                os.kill(os.getpid(), signal.SIGKILL)
 
     def _layers(self, wave: np.ndarray) -> torch.Tensor:
         generator = torch.Generator().manual_seed(self.seed)
@@ -86,6 +99,21 @@ class FakeUpstream:
         return layers
 
 
+def load_fake(
+    request: str, *, device: str = "cpu", precision: str = "float32", **changes: Any
+) -> FakeUpstream:
+    """What ``use_fake`` loads, as a function that other processes can import."""
+    parsed = parse_request(request)
+    return FakeUpstream(parsed.name, parsed.seed or 0, precision, **changes)
+
+
+def use_loader(monkeypatch: Any, load: Callable[..., Any]) -> None:
+    """Make extraction load with ``load``, which workers import by its name."""
+    monkeypatch.setattr(pipeline, "load_upstream", load)
+    monkeypatch.setattr(os, "fsync", lambda handle: None)  # nothing here survives a power cut
+    monkeypatch.setenv("SERFEAT_TEST_DRIVER", str(os.getpid()))
+
+
 def use_fake(monkeypatch: Any, **changes: Any) -> Callable[..., FakeUpstream]:
     """Make extraction and repair load a fake upstream: ``NAME`` or ``NAME@random:SEED``.
 
@@ -94,8 +122,7 @@ def use_fake(monkeypatch: Any, **changes: Any) -> Callable[..., FakeUpstream]:
     made: list[FakeUpstream] = []
 
     def load(request: str, *, device: str = "cpu", precision: str = "float32") -> FakeUpstream:
-        parsed = parse_request(request)
-        made.append(FakeUpstream(parsed.name, parsed.seed or 0, precision, **changes))
+        made.append(load_fake(request, device=device, precision=precision, **changes))
         return made[-1]
 
     load.made = made  # type: ignore[attr-defined]
@@ -161,6 +188,12 @@ def alone(upstream: Any, utterance: Utterance) -> tuple[np.ndarray, ...]:
     pooled = pool(outputs.hidden, outputs.num_frames)
     frames = ragged_frames(outputs.hidden, outputs.num_frames)
     return pooled.mean[0], pooled.std[0], pooled.mean_layernorm[0], frames
+
+
+def contents_of(store: Path) -> dict[str, bytes]:
+    """Every file of a store but those that say when and on which devices it was made."""
+    files = {p: p.read_bytes() for p in store.rglob("*") if p.is_file() and p.name != "lock"}
+    return {str(p.relative_to(store)): data for p, data in files.items() if b'"spec' not in data}
 
 
 def files_of(store: Path) -> dict[Path, tuple[int, int]]:

@@ -96,6 +96,8 @@ def bench(
     store: o.StoreOption = Path("features"),
     results: ResultsOption = Path("results"),
     device: o.DeviceOption = "cpu",
+    devices: o.DevicesOption = None,
+    engine: o.EngineOption = None,
     precision: o.PrecisionOption = "float32",
     frames: o.FramesOption = False,
     batch_seconds: o.BatchOption = None,
@@ -143,7 +145,16 @@ def bench(
             normalize,
             device,
         ),
-        extraction=Options(frames, device, precision, batch_seconds, workers, max_seconds),
+        extraction=Options(
+            frames,
+            device,
+            precision,
+            batch_seconds,
+            workers,
+            max_seconds,
+            engine=engine,
+            devices=devices,
+        ),
     )
     run_bench(sources, requests, store, results, settings, quiet)
     show([results], format, output)

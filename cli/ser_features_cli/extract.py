@@ -22,6 +22,8 @@ def extract(
     allow_partial: o.PartialOption = False,
     frames: o.FramesOption = False,
     device: o.DeviceOption = "cpu",
+    devices: o.DevicesOption = None,
+    engine: o.EngineOption = None,
     precision: o.PrecisionOption = "float32",
     batch_seconds: o.BatchOption = None,
     workers: o.WorkersOption = 4,
@@ -38,6 +40,8 @@ def extract(
     made instead of the clean one.
 
     Example: serfeat extract --corpus emodb=/data/emodb --upstreams fbank,hubert-base
+
+    All GPUs: serfeat extract --corpus emodb=/data/emodb --upstreams hubert-base --devices all
     """
     requests = o.read_requests(upstreams)
     sources = o.read_sources(corpus, manifest, root=root, allow_partial=allow_partial)
@@ -46,7 +50,7 @@ def extract(
 
     settings = Options(
         frames, device, precision, batch_seconds, workers, max_seconds,
-        tuple(augment or ()), copies, augment_seed,
+        tuple(augment or ()), copies, augment_seed, engine, devices,
     )  # fmt: skip
     num_rejects = 0
     for one in manifests:

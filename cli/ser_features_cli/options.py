@@ -87,6 +87,22 @@ LabelsOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 …")]
+DevicesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--devices",
+        help="Extract in one process for each device, instead of on --device: all (GPUs of this "
+        "machine), or names by commas: cuda:0,cuda:1 or cpu,cpu.",
+    ),
+]
+EngineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        help="Who extracts: local (this process), or processes (one for each of --devices). "
+        "Unset, --devices decides.",
+    ),
+]
 PrecisionOption = Annotated[
     str,
     typer.Option("--precision", help="float32 (reference), bfloat16 or float16: part of the key."),
@@ -99,7 +115,9 @@ BatchOption = Annotated[
         help="Padded audio per forward pass; 30 on a CPU, 1200 on a GPU if unset.",
     ),
 ]
-WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Threads that decode audio.")]
+WorkersOption = Annotated[
+    int, typer.Option("--workers", min=1, help="Threads that decode audio, of each process.")
+]
 MaxSecondsOption = Annotated[
     float | None,
     typer.Option(

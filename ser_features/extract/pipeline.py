@@ -10,17 +10,12 @@ from ser_features.augment.augmented import Augmented, Drawing, augmented_sets
 from ser_features.augment.parse import CLEAN
 from ser_features.augment.partners import Partners
 from ser_features.errors import UsageError
+from ser_features.extract.engine import Engine, Order, Placement, make_engine, placement
 from ser_features.extract.estimate import Estimate, check_disk, estimate
 from ser_features.extract.plan import PlanItem, plan_shards
 from ser_features.extract.progress import Progress, Silent
 from ser_features.extract.rejects import known_rejects, write_rejects
-from ser_features.extract.shards import (
-    CPU_BATCH,
-    CUDA_BATCH,
-    Float16OverflowError,
-    Outcome,
-    ShardRunner,
-)
+from ser_features.extract.shards import Float16OverflowError, Outcome
 from ser_features.extract.spec import feature_spec, new_spec, rejects_report
 from ser_features.extract.survey import Survey, source_of, survey
 from ser_features.manifest import Manifest
@@ -40,6 +35,9 @@ class Options:
     ``batch_seconds`` is padded audio per forward pass; ``max_seconds`` None is the upstream's own.
     ``augment`` holds augmentations as ``parse_augmentation`` reads them, each ``copies`` times
     with draws of its own from ``seed``; empty is the clean set alone.
+    ``devices`` names one worker process each (``all``, or torch's names by commas) and replaces
+    ``device``; ``workers`` are threads of each. ``engine`` is local or processes; None is
+    processes where ``devices`` are named.
     """
 
     frames: bool = False
@@ -51,6 +49,13 @@ class Options:
     augment: tuple[str, ...] = ()
     copies: int = 1
     seed: int = 0
+    engine: str | None = None
+    devices: str | None = None
+
+    @property
+    def placement(self) -> Placement:
+        """Where to extract; UsageError where the options do not fit together."""
+        return placement(self.engine, self.device, self.devices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,31 +107,55 @@ def extract_sets(
     if not manifest.utterances:
         raise UsageError(f"corpus {manifest.corpus!r} has no utterances to extract")
     sets = augmented_sets(options.augment or (CLEAN,), options.copies, options.seed)
-    upstream = load_upstream(request, device=options.device, precision=options.precision)
-    return tuple(
-        _extract(manifest, upstream, request, store, options, progress, augmented)
-        for augmented in sets
-    )
+    place = options.placement
+    upstream = load_upstream(request, device=place.driver_device, precision=options.precision)
+    order = _order(manifest, upstream, request, options, progress)
+    return tuple(_extract(manifest, order, place, store, options, one) for one in sets)
 
 
 def _extract(
     manifest: Manifest,
-    upstream: Upstream,
-    request: str,
+    order: Order,
+    place: Placement,
     store: Path,
     options: Options,
-    progress: Progress,
     augmented: Augmented | None,
 ) -> Report:
-    spec = feature_spec(manifest.corpus, upstream, request, store, options.frames, augmented)
+    order = replace(order, augmented=augmented)
+    upstream, progress = order.upstream, order.progress
+    spec = feature_spec(manifest.corpus, upstream, order.request, store, options.frames, augmented)
+    spec = _made_by(spec, place)
+    engine = make_engine(place, order)
     try:
-        return Extraction(manifest, upstream, store, spec, options, progress, augmented).run()
+        return Extraction(manifest, order, store, spec, options, engine).run()
     except Float16OverflowError as error:
         progress.say(f"{error}; storing the frames of this feature set as float32 instead")
         with StoreWriter(store, spec) as writer:
             writer.delete()
-        spec = new_spec(manifest.corpus, upstream, request, "float32", augmented)
-        return Extraction(manifest, upstream, store, spec, options, progress, augmented).run()
+        spec = _made_by(
+            new_spec(manifest.corpus, upstream, order.request, "float32", augmented), place
+        )
+        return Extraction(manifest, order, store, spec, options, engine).run()
+
+
+def _order(
+    manifest: Manifest, upstream: Upstream, request: str, options: Options, progress: Progress
+) -> Order:
+    return Order(
+        load=load_upstream,
+        request=request,
+        precision=options.precision,
+        batch_seconds=options.batch_seconds,
+        workers=options.workers,
+        upstream=upstream,
+        utterances=manifest.by_id,
+        progress=progress,
+    )
+
+
+def _made_by(spec: FeatureSetSpec, place: Placement) -> FeatureSetSpec:
+    """The provenance of a set that is new says which engine made it; its key does not."""
+    return replace(spec, provenance={**spec.provenance, "placement": place.to_json()})
 
 
 class Extraction:
@@ -135,16 +164,19 @@ class Extraction:
     def __init__(
         self,
         manifest: Manifest,
-        upstream: Upstream,
+        order: Order,
         store: Path,
         spec: FeatureSetSpec,
         options: Options,
-        progress: Progress,
-        augmented: Augmented | None = None,
+        engine: Engine,
     ) -> None:
-        self.manifest, self.upstream, self.store = manifest, upstream, store
-        self.spec, self.options, self.progress = spec, options, progress
-        self.augmented = augmented
+        self.manifest, self.store, self.spec, self.options = manifest, store, spec, options
+        self.upstream, self.progress, self.augmented = (
+            order.upstream,
+            order.progress,
+            order.augmented,
+        )
+        self.engine = engine
         self.report = rejects_report(store, spec)
 
     def run(self) -> Report:
@@ -158,7 +190,8 @@ class Extraction:
                 if writer.sources != stored:  # another process wrote in the meantime
                     found = self._survey(writer.sources)
                 shards = self._pending(writer, found.wanted)
-                done = list(self._runner().run(shards, found.wanted, writer))
+                done = list(self.engine.run(shards, found.wanted, writer))
+                done.sort(key=lambda one: one.index)
         found.rejects |= {reject.id: reject for one in done for reject in one.rejects}
         write_rejects(self.report, found.rejects.values())
         return self._report(found, done, time.monotonic() - started)
@@ -203,14 +236,6 @@ class Extraction:
         rejected = f", {len(found.rejects)} rejected" if found.rejects else ""
         self.progress.say(f"{title(self.spec)}: {stored}{size}{rejected}")
         return size
-
-    def _runner(self) -> ShardRunner:
-        options, rate = self.options, self.upstream.info.sample_rate
-        seconds = options.batch_seconds or (CUDA_BATCH if "cuda" in options.device else CPU_BATCH)
-        utterances = self.manifest.by_id
-        budget = int(seconds * rate)
-        workers, progress = options.workers, self.progress
-        return ShardRunner(self.upstream, utterances, budget, workers, progress, self.augmented)
 
     def _pending(self, writer: StoreWriter, wanted: dict[str, PlanItem]) -> list[Shard]:
         """Unfinished shards of earlier plans that still hold, then a plan for the rest."""

@@ -43,6 +43,7 @@ class Decoded:
 class Outcome:
     """What became of one shard's utterances; ``audio_seconds`` of those that were stored."""
 
+    index: int
     sources: tuple[Source, ...]
     rejects: tuple[Rejection, ...]
     notes: tuple[Note, ...]
@@ -73,12 +74,10 @@ class ShardRunner:
         with ThreadPoolExecutor(1) as writing:
             behind: Future[None] | None = None
             for shard, decoded in self._decoded(shards, items):
-                kept = [one for one in decoded if isinstance(one, Decoded)]
-                outputs = self.encode(kept, writer.spec)
+                outputs, outcome = self.finish(shard, decoded, writer.spec)
                 if behind is not None:
                     behind.result()
                 behind = writing.submit(writer.write, shard, outputs)
-                outcome = _outcome(decoded, rate)
                 self.progress.advance(sum(items[name].num_samples for name in shard.ids) / rate)
                 yield outcome
             if behind is not None:
@@ -121,6 +120,14 @@ class ShardRunner:
         source = replace(before, audio_sha256=wave.sha256, draw=item.draw)
         return Decoded(source, samples, tuple(wave.notes))
 
+    def finish(
+        self, shard: Shard, decoded: Sequence[Decoded | Rejection], spec: FeatureSetSpec
+    ) -> tuple[ShardOutputs, Outcome]:
+        """Encode a shard's decoded utterances; what to write and what became of them."""
+        kept = [one for one in decoded if isinstance(one, Decoded)]
+        outputs = self.encode(kept, spec)
+        return outputs, _outcome(shard, decoded, self.upstream.info.sample_rate)
+
     def encode(self, kept: Sequence[Decoded], spec: FeatureSetSpec) -> ShardOutputs:
         """What the store keeps of decoded utterances; Float16OverflowError where it cannot."""
         with_frames = spec.frames != "none"
@@ -160,9 +167,10 @@ def _stored_frames(encoded: Encoded, dtype: str, name: str) -> NDArray[np.generi
     return encoded.frames.astype(dtype)
 
 
-def _outcome(decoded: Sequence[Decoded | Rejection], rate: int) -> Outcome:
+def _outcome(shard: Shard, decoded: Sequence[Decoded | Rejection], rate: int) -> Outcome:
     kept = [one for one in decoded if isinstance(one, Decoded)]
     return Outcome(
+        index=shard.index,
         sources=tuple(one.source for one in kept),
         rejects=tuple(one for one in decoded if isinstance(one, Rejection)),
         notes=tuple(note for one in kept for note in one.notes),

@@ -27,22 +27,29 @@ def manifest(tmp_path: Path) -> Path:
 
 EXTRACTION = (
     "--frames", "--device", "cuda:1", "--precision", "float16", "--batch-seconds", 7,
-    "--workers", 3, "--max-seconds", 9,
+    "--workers", 3, "--max-seconds", 9, "--engine", "processes", "--devices", "cuda:0,cuda:1",
 )  # fmt: skip
+
+
+def extraction() -> Any:
+    from ser_features.extract.pipeline import Options
+
+    where = {"engine": "processes", "devices": "cuda:0,cuda:1"}
+    return Options(True, "cuda:1", "float16", 7.0, 3, 9.0, **where)
 
 
 def test_extract(monkeypatch: pytest.MonkeyPatch, manifest: Path) -> None:
     from ser_features.extract import pipeline
 
     spy = Spy()
-    monkeypatch.setattr(pipeline, "extract", spy)
+    monkeypatch.setattr(pipeline, "extract_sets", spy)
     args = ("extract", "--manifest", f"mine={manifest}", "--upstreams", "fbank", "--store", "s")
     assert serfeat(*args).error == "stopped here"
     assert spy.args[3] == pipeline.Options()
     serfeat(*args, *EXTRACTION)
     corpus, request, store, options, _ = spy.args
     assert (corpus.corpus, len(corpus), request, store) == ("mine", 16, "fbank", Path("s"))
-    assert options == pipeline.Options(True, "cuda:1", "float16", 7.0, 3, 9.0)
+    assert options == extraction()
 
 
 def test_bench(monkeypatch: pytest.MonkeyPatch, manifest: Path) -> None:
@@ -70,7 +77,7 @@ def test_bench(monkeypatch: pytest.MonkeyPatch, manifest: Path) -> None:
     assert (options.seeds, options.fold_seed, options.allow_rejects) == (3, 4, True)
     assert [label.strip() for label in options.labels] == ["sad", "angry"]
     assert options.training == Training("superb", 5, (1e-3, 0.1), (0.0, 0.5), "2", True, "cuda:1")
-    assert options.extraction == Options(True, "cuda:1", "float16", 7.0, 3, 9.0)
+    assert options.extraction == extraction()
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "folder"])
