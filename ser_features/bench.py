@@ -19,6 +19,7 @@ from ser_features.records import Json, RunRecord
 from ser_features.results import save_record
 from ser_features.runs import Run, Task
 from ser_features.store.reader import FeatureSet, open_feature_set
+from ser_features.train.resnet_recipes import ResNetOptions
 from ser_features.train.run import BEST_LAYER, Training, check_recipe, needs_frames
 
 
@@ -105,6 +106,7 @@ def options_of(record: RunRecord) -> BenchOptions:
         labels, training = inputs["labels"], dict(inputs["training"])
         for name in ("lrs", "weight_decays"):
             training[name] = None if training[name] is None else tuple(training[name])
+        training["resnet"] = ResNetOptions(**training.get("resnet", {}))
         return BenchOptions(
             protocol=record.protocol,
             heads=("layers" if head == BEST_LAYER else head,),

@@ -202,7 +202,7 @@ class FrameView:
                 "frames: run 'serfeat extract --frames'"
             )
         self._features, self.ids = features, tuple(ids)
-        self.dim = spec.dim
+        self.dim, self.num_layers, self.upstream = spec.dim, spec.num_layers, spec.upstream
         self.dtype = np.dtype(spec.frames)
         self.layers = resolve_layers(which, spec.num_layers)
         self._asked = None if len(self.layers) == spec.num_layers else self.layers

@@ -51,6 +51,22 @@ HEADS = by_name(
             source="the mlp head with statistics pooling",
         ),
         HeadSpec(
+            name="resnet34-copypaste",
+            module="resnet34",
+            reads=FRAMES,
+            description="ResNet-34 (16-128 channels) on a spectrogram, attention pooling, Linear "
+            "(400), Linear",
+            source="CopyPaste, section 3.1 and Table 1",
+        ),
+        HeadSpec(
+            name="resnet34-transfer",
+            module="resnet34",
+            reads=FRAMES,
+            description="ResNet-34 (32-256 channels, PReLU) on a spectrogram, statistics pooling, "
+            "Linear(256), Linear",
+            source="Improved SER using transfer learning and spectrogram augmentation, section 4.2",
+        ),
+        HeadSpec(
             name="linear",
             module="linear",
             reads="pooled/mean",

@@ -16,19 +16,24 @@ def check_features(features: npt.NDArray[np.float32], labels: Indices) -> None:
             "features must be float32 [utterances, layers, dims] and not empty, "
             f"found {features.dtype} {list(features.shape)}"
         )
-    if labels.shape != features.shape[:1] or labels.dtype != np.int64 or labels.min() < 0:
-        raise TrainError(
-            f"labels must be int64 [{len(features)}] and not negative, "
-            f"found {labels.dtype} {list(labels.shape)}"
-        )
-    if labels.max() == 0:
-        raise TrainError("every utterance has the same label: there is nothing to learn")
+    check_labels(labels, len(features))
     bad = np.flatnonzero(~np.isfinite(features.reshape(len(features), -1)).all(axis=1))
     if bad.size:
         raise TrainError(
             f"features of {bad.size} of {len(features)} utterances are not finite "
             f"(first: row {bad[0]}); run 'serfeat store verify'"
         )
+
+
+def check_labels(labels: Indices, num_rows: int) -> None:
+    """TrainError unless ``labels`` are int64 [num_rows], not negative, and not all the same."""
+    if labels.shape != (num_rows,) or labels.dtype != np.int64 or labels.min(initial=0) < 0:
+        raise TrainError(
+            f"labels must be int64 [{num_rows}] and not negative, "
+            f"found {labels.dtype} {list(labels.shape)}"
+        )
+    if labels.max(initial=0) == 0:
+        raise TrainError("every utterance has the same label: there is nothing to learn")
 
 
 def check_folds(folds: Sequence[IndexedFold], seeds: Sequence[int], num_rows: int) -> None:

@@ -20,7 +20,7 @@ from ser_features.heads.attentive import AttentiveHead
 from ser_features.heads.mlp import FrameShape, MlpHead
 from ser_features.heads.statistics import StatisticsHead
 from ser_features.registry import Table
-from ser_features.train.checks import check_folds
+from ser_features.train.checks import check_folds, check_labels
 from ser_features.train.frame_recipes import FrameConfig, rate_factor
 from ser_features.train.select import Best, dev_score, first_best
 from ser_features.train.stack import IndexedFold, Run, generators, list_runs
@@ -54,7 +54,7 @@ def run_frames(
     small, or where training diverges.
     """
     config.validate()
-    _check_labels(view, labels)
+    check_labels(labels, len(view.ids))
     check_folds(folds, seeds, len(labels))
     started = time.perf_counter()
     trainer = FrameTrainer(view, labels, folds, seeds, config, torch.device(device))
@@ -62,16 +62,6 @@ def run_frames(
     seconds = (time.perf_counter() - started) / (len(folds) * len(seeds))
     pairs = [(fold, seed) for fold in range(len(folds)) for seed in seeds]
     return [_choose(trainer.runs_of(*pair), seconds) for pair in pairs]
-
-
-def _check_labels(view: FrameView, labels: Indices) -> None:
-    if labels.shape != (len(view.ids),) or labels.dtype != np.int64 or labels.min(initial=0) < 0:
-        raise TrainError(
-            f"labels must be int64 [{len(view.ids)}] and not negative, "
-            f"found {labels.dtype} {list(labels.shape)}"
-        )
-    if labels.max(initial=0) == 0:
-        raise TrainError("every utterance has the same label: there is nothing to learn")
 
 
 def build_head(name: str, shape: FrameShape, seed: int) -> MlpHead:

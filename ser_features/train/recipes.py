@@ -8,7 +8,7 @@ from ser_features.registry import Table
 LR_AUTO = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 """SUPERB's learning-rate grid (``--lr auto``)."""
 
-SELECT_METRICS = ("wa", "uar")
+SELECT_METRICS = ("wa", "uar", "weighted_f1")
 
 
 @dataclass(frozen=True, slots=True)

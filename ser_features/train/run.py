@@ -1,24 +1,34 @@
 """Train any head by its name, on a feature set, for given folds and seeds."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ser_features.errors import UsageError
+from ser_features.errors import TrainError, UsageError
+from ser_features.fingerprint import file_sha256, fingerprint
 from ser_features.heads.table import FRAMES, HEADS
-from ser_features.records import Fold, FoldScore, Json
+from ser_features.records import FeatureSetSpec, Fold, FoldScore, Json
 from ser_features.registry import unknown
 from ser_features.store.reader import FeatureSet
 from ser_features.train.frame_recipes import FRAME_RECIPES, FrameConfig, LinearConfig
 from ser_features.train.recipes import LR_AUTO, SUPERB_RECIPES, SuperbConfig
-from ser_features.train.stack import index_folds
+from ser_features.train.resnet_recipes import (
+    RESNET_RECIPES,
+    ResNetConfig,
+    ResNetOptions,
+    is_resnet,
+    resnet_config,
+)
+from ser_features.train.stack import IndexedFold, index_folds
+from ser_features.views import Features
 
 Progress = Callable[[int, int], None]
 Indices = npt.NDArray[np.int64]
-Config = SuperbConfig | FrameConfig | LinearConfig
+Config = SuperbConfig | FrameConfig | ResNetConfig | LinearConfig
 # They bound memory or use threads; results do not depend on them.
 INERT = ("max_bytes", "memory_bytes", "readers")
 BEST_LAYER = "best-layer"
@@ -31,7 +41,7 @@ class Training:
 
     A recipe counts for the heads that have it; the others take their default. ``steps`` are
     updates, or epochs of heads on frames. ``normalize`` trains pooled heads on the mean of
-    layer-normed frames, as s3prl's featurizer option does.
+    layer-normed frames, as s3prl's featurizer option does. ``resnet`` is for the ResNet heads only.
     """
 
     recipe: str | None = None
@@ -41,20 +51,27 @@ class Training:
     layers: str | None = None
     normalize: bool = False
     device: str = "cpu"
+    resnet: ResNetOptions = field(default_factory=ResNetOptions)
 
     def config(self, head: str) -> Config:
         """All numbers of a head's training. Raises TrainError where one makes no sense."""
         kind = "mean_layernorm" if self.normalize else "mean"
         if head == "superb":
             return self._superb().validate()
+        if is_resnet(head):
+            decay = None if self.weight_decays is None else _only(self.weight_decays)
+            return resnet_config(head, self.recipe, self.steps, self.lrs, decay, self.resnet)
         if HEADS[head].reads == FRAMES:
             return replace(self._frames(), head=head).validate()
         layers = self.layers or ("all" if head == "layers" else "last")
         return LinearConfig(layers=layers, kind=kind).validate()
 
     def describe(self, head: str) -> dict[str, Json]:
-        """What of it decides the result: part of the run's key."""
-        numbers = {k: v for k, v in asdict(self.config(head)).items() if k not in INERT}
+        """What of it decides the result: part of the run's key. A checkpoint is its sha256."""
+        config = self.config(head)
+        numbers = {k: v for k, v in asdict(config).items() if k not in INERT}
+        if isinstance(config, ResNetConfig):
+            numbers["init"] = _sha256_of(config.init)
         own = {"layers": self.layers or "all", "normalize": self.normalize}
         return {"head": head, **(own if head == "superb" else {}), **numbers}
 
@@ -79,14 +96,26 @@ class Training:
 
 def check_recipe(recipe: str | None, heads: Sequence[str]) -> None:
     """UsageError where none of the heads has the recipe."""
-    has = {
-        name: FRAME_RECIPES if HEADS[name].reads == FRAMES else SUPERB_RECIPES
-        for name in heads
-        if name not in ("linear", "layers")
-    }
+    has = {name: _recipes_of(name) for name in heads if name not in ("linear", "layers")}
     if recipe is not None and not any(recipe in table for table in has.values()):
         known = sorted({name for table in has.values() for name in table})
         raise UsageError(unknown(f"recipe of {', '.join(heads)}", recipe, known))
+
+
+def _recipes_of(head: str) -> Mapping[str, Config]:
+    if is_resnet(head):
+        return RESNET_RECIPES
+    return FRAME_RECIPES if HEADS[head].reads == FRAMES else SUPERB_RECIPES
+
+
+def _sha256_of(checkpoint: str | None) -> str | None:
+    try:
+        return None if checkpoint is None else file_sha256(Path(checkpoint))
+    except OSError as error:
+        raise TrainError(
+            f"cannot read the checkpoint {checkpoint}: {error.strerror or error}; "
+            "'serfeat pretrain' writes one"
+        ) from error
 
 
 def _only(decays: tuple[float, ...]) -> float:
@@ -165,6 +194,8 @@ def _train(
     if isinstance(config, FrameConfig):
         frames = FrameView(features, ids, config.layers)
         return {head: run_frames(frames, labels, indexed, seeds, config, **options)}
+    if isinstance(config, ResNetConfig):
+        return {head: _resnet(features, ids, labels, indexed, seeds, config, options)}
     view = PooledView(features, ids, "mean_layernorm" if training.normalize else "mean")
     if isinstance(config, SuperbConfig):
         data = view.load(training.layers or "all")
@@ -176,6 +207,32 @@ def _train(
     for outcome in outcomes:
         layers.setdefault(f"layers:{outcome.setting['layer']}", []).append(outcome)
     return layers
+
+
+def _resnet(
+    features: Features,
+    ids: tuple[str, ...],
+    labels: Indices,
+    folds: Sequence[IndexedFold],
+    seeds: Sequence[int],
+    config: ResNetConfig,
+    options: Any,
+) -> list[Any]:
+    from ser_features.heads.resnet34 import shape_of
+    from ser_features.train.checkpoint import check_init
+    from ser_features.train.resnet import run_resnet
+    from ser_features.views import FrameView
+
+    spec = features.spec
+    shape = shape_of(config.head, spec.dim, 2, config.pooling)
+    check_init(config, shape, identity_of(spec), spec.upstream)
+    view = FrameView(features, ids)
+    return run_resnet(view, labels, folds, seeds, config, **options)
+
+
+def identity_of(spec: FeatureSetSpec) -> str:
+    """Fingerprint of the upstream behind a feature set: the same for every corpus and copy."""
+    return fingerprint(spec.provenance.get("identity", {}))
 
 
 def rows_of(head: str, training: Training, num_layers: int) -> list[str]:

@@ -12,10 +12,11 @@ Indices = npt.NDArray[np.int64]
 
 
 def dev_score(truth: Indices, predictions: Indices, num_classes: int, metric: str) -> float:
-    """``wa`` or ``uar`` of predictions on dev, as ``ser_features.metrics`` defines them."""
+    """One of ``SELECT_METRICS`` of predictions on dev, as ``ser_features.metrics`` defines them."""
     cells = np.bincount(truth * num_classes + predictions, minlength=num_classes**2)
     scores = from_confusion(cells.reshape(num_classes, num_classes).astype(np.int64))
-    return scores.uar if metric == "uar" else scores.wa
+    value: float = getattr(scores, metric)
+    return value
 
 
 @dataclass(slots=True)

@@ -39,6 +39,13 @@ def mfcc(wave: Tensor, num_ceps: int, num_mels: int) -> Tensor:
     return log_mel(wave, num_mels) @ _dct(num_ceps, num_mels).to(wave).T
 
 
+def cepstra_to_log_mel(cepstra: Tensor) -> Tensor:
+    """Undo ``mfcc`` where there are as many cepstra as mel energies: [T, C] -> [T, C]."""
+    size = cepstra.shape[1]
+    log: Tensor = torch.linalg.solve(_dct(size, size).to(cepstra), cepstra.T).T
+    return log
+
+
 def deltas(x: Tensor) -> Tensor:
     """Slope of [T, D] over five frames, edges repeated (torchaudio's ComputeDeltas)."""
     padded = F.pad(x.T[None], (2, 2), mode="replicate")[0]  # [D, T + 4]

@@ -154,7 +154,7 @@ def test_seeds_of_a_deterministic_head_agree() -> None:
         ({"grid": (1.0, 0.1)}, "grid must rise"),
         ({"grid": (0.0, 0.1)}, "grid must rise"),
         ({"max_iter": 0}, "max_iter must be above 0"),
-        ({"select_metric": "f1"}, "select_metric must be one of wa, uar, found 'f1'"),
+        ({"select_metric": "f1"}, "select_metric must be one of wa, uar, weighted_f1, found 'f1'"),
     ],
 )
 def test_a_senseless_config_is_refused(change: dict, message: str) -> None:

@@ -266,7 +266,7 @@ def test_recipes() -> None:
         ({"lrs": ()}, "lrs must be distinct and above 0"),
         ({"lrs": (1e-3, 1e-3)}, "lrs must be distinct"),
         ({"weight_decays": (-1.0,)}, "weight decays must be distinct, 0 or more"),
-        ({"select_metric": "f1"}, "select_metric must be one of wa, uar, found 'f1'"),
+        ({"select_metric": "f1"}, "select_metric must be one of wa, uar, weighted_f1, found 'f1'"),
     ],
 )
 def test_a_config_that_makes_no_sense_is_said(change: dict[str, object], said: str) -> None:

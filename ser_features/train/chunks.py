@@ -1,0 +1,73 @@
+"""Which chunks a ResNet head trains on: drawn first, from a seeded generator, then read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ser_features.train.resnet_recipes import ResNetConfig
+from ser_features.train.specaugment import POLICIES, Masks, draw_masks
+from ser_features.views import Indices
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """``length`` frames of row ``row`` from ``start``; ``masks`` are places in the whole row."""
+
+    row: int
+    start: int
+    length: int
+    masks: Masks | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The chunks of one update; ``frames`` is the length that was drawn for them."""
+
+    frames: int
+    chunks: tuple[Chunk, ...]
+
+    def micro_batches(self, size: int) -> list[tuple[Chunk, ...]]:
+        """The chunks by length, longest first, in parts of ``size`` that differ by one at most."""
+        ordered = sorted(self.chunks, key=lambda chunk: -chunk.length)
+        cuts = np.array_split(np.arange(len(ordered)), -(-len(ordered) // size))
+        return [tuple(ordered[i] for i in part) for part in cuts]
+
+
+def draw_epoch(
+    rows: Indices,
+    num_frames: Indices,
+    num_bands: int,
+    config: ResNetConfig,
+    rng: np.random.Generator,
+) -> list[Batch]:
+    """One epoch in random order: every row once, with SpecAugment also its masked copies.
+
+    ``num_frames`` holds the frames of every row of the view. The last minibatch may be short, but
+    is never one chunk alone, which batch normalisation could not take.
+    """
+    policy = None if config.spec_augment == "none" else POLICIES[config.spec_augment]
+    copies = 0 if policy is None else policy.copies
+    slots = rng.permutation(len(rows) * (copies + 1))
+    batches = []
+    for part in _cut(slots, config.batch):
+        length = int(rng.choice(config.chunks))
+        chunks = []
+        for slot in part.tolist():
+            row = int(rows[slot % len(rows)])
+            count = int(num_frames[row])
+            start = int(rng.integers(max(1, count - length + 1)))
+            masks = None
+            if policy is not None and slot >= len(rows):
+                masks = draw_masks(policy, count, num_bands, rng)
+            chunks.append(Chunk(row, start, min(length, count), masks))
+        batches.append(Batch(length, tuple(chunks)))
+    return batches
+
+
+def _cut(slots: Indices, batch: int) -> Sequence[Indices]:
+    """Parts of ``batch``; a single slot that is left over joins the part before it."""
+    ends = list(range(batch, len(slots), batch))
+    if ends and len(slots) - ends[-1] == 1:
+        ends.pop()
+    return np.split(slots, ends)

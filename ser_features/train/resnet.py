@@ -1,0 +1,235 @@
+"""The trainer of the ResNet heads: chunks while training, whole utterances on dev and test.
+
+Every fold, seed and learning rate is a run of its own, one after another; what they share is the
+spectrograms in memory.
+"""
+
+import copy
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from ser_features.errors import TrainError
+from ser_features.heads.resnet34 import ResNet34, ResNetShape, shape_of
+from ser_features.train.checkpoint import load_init
+from ser_features.train.checks import check_folds, check_labels
+from ser_features.train.chunks import Batch, draw_epoch
+from ser_features.train.resnet_recipes import ResNetConfig, halving_factor
+from ser_features.train.select import Best, dev_score, first_best
+from ser_features.train.spectrograms import Spectrograms
+from ser_features.train.stack import IndexedFold, Run, generators, list_runs
+from ser_features.train.stream import pieces
+from ser_features.train.superb import Progress, RunOutcome
+from ser_features.views import FrameView, Indices
+
+TEST_FRAMES = {"cpu": 2**12, "cuda": 2**17}
+"""Most frames that are tested at once, by device type; results do not depend on it."""
+
+
+def run_resnet(
+    view: FrameView,
+    labels: Indices,
+    folds: Sequence[IndexedFold],
+    seeds: Sequence[int],
+    config: ResNetConfig,
+    *,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> list[RunOutcome]:
+    """Train and select; one outcome for every fold and seed, folds first.
+
+    ``labels`` [N] are class indices from 0, parallel to ``view.ids``, and folds are rows of it. A
+    step in the outcome is an epoch. ``progress`` is called with (epochs done, epochs in all),
+    counted over runs. Raises TrainError where there is nothing to learn from, where the features
+    are no spectrogram, where ``config.init`` does not fit, or where training diverges.
+    """
+    config.validate()
+    check_labels(labels, len(view.ids))
+    check_folds(folds, seeds, len(labels))
+    used = [side for fold in folds for side in (fold.train, fold.dev, fold.test)]
+    spectrograms = Spectrograms(view, np.unique(np.concatenate(used)), config)
+    runs = list_runs(folds, seeds, config.lrs)
+    started, outcomes = time.perf_counter(), []
+    best: dict[Run, tuple[Best, Indices]] = {}
+    for number, run in enumerate(runs):
+        trainer = ResNetRun(run, folds[run.fold], spectrograms, labels, config, device)
+        for epoch in trainer.fit():
+            if progress is not None:
+                progress(number * config.epochs + epoch, len(runs) * config.epochs)
+        best[run] = trainer.best, trainer.predict(folds[run.fold].test)
+    seconds = (time.perf_counter() - started) / (len(folds) * len(seeds))
+    for i, fold in enumerate(folds):
+        for seed in seeds:
+            tried = [(r, *b) for r, b in best.items() if (r.fold, r.seed) == (i, seed)]
+            outcomes.append(_choose(fold, seed, tried, seconds))
+    return outcomes
+
+
+def build_network(shape: ResNetShape, seed: int) -> ResNet34:
+    """A new network, torch's default initial weights drawn from ``seed`` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ResNet34(shape)
+
+
+class ResNetRun:
+    """One fold, seed and learning rate: its network, its chunks, its best epoch."""
+
+    def __init__(
+        self,
+        run: Run,
+        fold: IndexedFold,
+        spectrograms: Spectrograms,
+        labels: Indices,
+        config: ResNetConfig,
+        device: str = "cpu",
+    ) -> None:
+        self.run, self.fold, self.config = run, fold, config
+        self._frames, self._labels = spectrograms, labels
+        self._device = torch.device(device)
+        init, self._order = generators(fold.name, run.seed)
+        bands, classes = spectrograms.bands, int(labels.max()) + 1
+        shape = shape_of(config.head, bands, classes, config.pooling)
+        self.network = build_network(shape, int(init.integers(2**62)))
+        trained = self._initialise()
+        self.network.to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._optimiser = _optimiser(config, run.lr, trained)
+        self.best = Best()
+        self._chosen = copy.deepcopy(self.network.state_dict())
+        if len(fold.train) < 2:
+            raise TrainError(f"fold {fold.name!r}: batch normalisation needs two utterances")
+
+    def _initialise(self) -> list[nn.Parameter]:
+        """Load the checkpoint, if there is one; the parameters that are trained."""
+        everything = dict(self.network.named_parameters())
+        if self.config.init is None:
+            return list(everything.values())
+        new = load_init(self.network, Path(self.config.init), self.config.init_train)
+        if self.config.init_train == "all":
+            return list(everything.values())
+        for name, parameter in everything.items():
+            parameter.requires_grad_(name in new)
+        return [everything[name] for name in new]
+
+    def fit(self) -> Iterator[int]:
+        """Train to the end; yields the number of every epoch that is done and scored."""
+        with _one_mode():
+            for epoch in range(1, self.config.epochs + 1):
+                self.train_epoch(epoch)
+                self._score(epoch)
+                yield epoch
+        self.network.load_state_dict(self._chosen)
+
+    def train_epoch(self, epoch: int) -> None:
+        """One pass over the training side, in freshly drawn chunks."""
+        if self.config.schedule == "halving":
+            self._optimiser.param_groups[0]["lr"] = self.run.lr * halving_factor(epoch)
+        self._to_training()
+        frames = self._frames
+        drawn = draw_epoch(
+            self.fold.train, frames.num_frames, frames.bands, self.config, self._order
+        )
+        for batch in drawn:
+            self._update(batch)
+
+    def _to_training(self) -> None:
+        """Frozen convolutions stay in evaluation mode: their statistics are the checkpoint's."""
+        self.network.train()
+        if self.is_frozen:
+            self.network.body.eval()
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the convolutions are a checkpoint's and stay so."""
+        return self.config.init is not None and self.config.init_train == "new"
+
+    def _update(self, batch: Batch) -> None:
+        self._optimiser.zero_grad()
+        for part in batch.micro_batches(self.config.micro_batch):
+            length = batch.frames if self.config.pad_to_chunk else part[0].length
+            frames = self._frames.chunks(part, length).to(self._device)
+            labels = torch.from_numpy(self._labels[[chunk.row for chunk in part]])
+            logits = self._logits(frames)
+            loss = cross_entropy(logits, labels.to(self._device), reduction="sum")
+            (loss / len(batch.chunks)).backward()  # type: ignore[no-untyped-call]
+        self._optimiser.step()
+
+    def _logits(self, frames: Tensor, lengths: Tensor | None = None) -> Tensor:
+        low = self.config.precision == "bfloat16"
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=low):
+            logits: Tensor = self.network(frames, lengths)
+        return logits
+
+    def _score(self, epoch: int) -> None:
+        """Score dev, and keep the weights where they are best."""
+        dev, metric = self.fold.dev, self.config.select_metric
+        classes = self.network.shape.num_classes
+        score = dev_score(self._labels[dev], self.predict(dev), classes, metric)
+        if self.best.improves(epoch, score) or self.config.select == "last":
+            self.best.step, self.best.score = epoch, score
+            self._chosen = copy.deepcopy(self.network.state_dict())
+
+    @torch.no_grad()
+    def predict(self, rows: Indices) -> Indices:
+        """Class indices of whole utterances, in the order of ``rows``."""
+        self.network.eval()
+        counts = self._frames.num_frames
+        ordered = rows[np.argsort(counts[rows], kind="stable")]
+        found = dict[int, int]()
+        for part in pieces(ordered, counts, TEST_FRAMES[self._device.type]):
+            frames, lengths = self._frames.whole(part)
+            logits = self._logits(frames.to(self._device), lengths)
+            if not torch.isfinite(logits).all():
+                raise TrainError(
+                    f"training diverged at learning rate {self.run.lr:g} "
+                    "(logits are not finite); use a lower one"
+                )
+            found.update(zip(part.tolist(), logits.argmax(dim=1).tolist(), strict=True))
+        return np.array([found[row] for row in rows.tolist()], np.int64)
+
+
+@contextmanager
+def _one_mode() -> Iterator[None]:
+    """Convolutions chosen without timing: the same call gives the same numbers."""
+    before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before
+
+
+def _optimiser(
+    config: ResNetConfig, lr: float, parameters: list[nn.Parameter]
+) -> torch.optim.Optimizer:
+    decay = config.weight_decay
+    if config.optimiser == "sgd":
+        return torch.optim.SGD(parameters, lr, momentum=config.momentum, weight_decay=decay)
+    return torch.optim.Adam(parameters, lr, weight_decay=decay)
+
+
+def _choose(
+    fold: IndexedFold, seed: int, tried: Sequence[tuple[Run, Best, Indices]], seconds: float
+) -> RunOutcome:
+    """The outcome of the learning rate with the best dev score; the first of equals."""
+    run, best, predictions = tried[first_best([each.score for _, each, _ in tried])]
+    return RunOutcome(
+        fold=fold.name,
+        seed=seed,
+        predictions=predictions,
+        num_train=len(fold.train),
+        num_dev=len(fold.dev),
+        best_step=best.step,
+        dev_score=best.score,
+        setting=dict(run.setting),
+        grid=tuple({**r.setting, "dev_score": b.score, "best_step": b.step} for r, b, _ in tried),
+        dev_curve=tuple(best.curve),
+        layer_weights=(),
+        seconds=seconds,
+    )

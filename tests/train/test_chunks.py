@@ -1,0 +1,66 @@
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ser_features.train.chunks import Batch, Chunk, draw_epoch
+from ser_features.train.resnet_recipes import RESNET_RECIPES
+from ser_features.train.specaugment import POLICIES
+
+COUNTS = st.lists(st.integers(1, 60), min_size=2, max_size=40)
+
+
+@settings(max_examples=60)
+@given(
+    counts=COUNTS,
+    batch=st.integers(2, 12),
+    chunks=st.lists(st.integers(1, 50), min_size=1, max_size=3),
+    policy=st.sampled_from(["none", *POLICIES]),
+    seed=st.integers(0, 99),
+)
+def test_an_epoch_takes_every_row_once_and_its_copies(
+    counts: list[int], batch: int, chunks: list[int], policy: str, seed: int
+) -> None:
+    config = replace(
+        RESNET_RECIPES["transfer"], batch=batch, chunks=tuple(chunks), spec_augment=policy
+    ).validate()
+    rows = np.random.default_rng(seed).permutation(len(counts))[: max(2, len(counts) // 2)]
+    drawn = draw_epoch(rows, np.array(counts), 20, config, np.random.default_rng(seed))
+    slots = [chunk for each in drawn for chunk in each.chunks]
+    copies = 0 if policy == "none" else POLICIES[policy].copies
+    assert sorted(c.row for c in slots if c.masks is None) == sorted(rows)
+    assert sorted(c.row for c in slots if c.masks is not None) == sorted(rows.tolist() * copies)
+    for each in drawn:
+        assert each.frames in chunks
+        assert 2 <= len(each.chunks) <= batch + 1
+        for chunk in each.chunks:
+            assert chunk.length == min(each.frames, counts[chunk.row])
+            assert 0 <= chunk.start <= counts[chunk.row] - chunk.length
+    sizes = [len(each.chunks) for each in drawn]
+    assert all(size == batch for size in sizes[:-2])
+    again = draw_epoch(rows, np.array(counts), 20, config, np.random.default_rng(seed))
+    assert drawn == again
+
+
+@given(st.lists(st.integers(1, 50), min_size=2, max_size=60), st.integers(3, 20))
+def test_micro_batches_hold_each_chunk_once_by_length(lengths: list[int], size: int) -> None:
+    batch = Batch(50, tuple(Chunk(i, 0, length) for i, length in enumerate(lengths)))
+    parts = batch.micro_batches(size)
+    flat = [chunk.length for part in parts for chunk in part]
+    assert flat == sorted(lengths, reverse=True)
+    assert sorted(chunk.row for part in parts for chunk in part) == list(range(len(lengths)))
+    assert all(2 <= len(part) <= size for part in parts)
+
+
+def test_every_start_and_every_length_is_drawn() -> None:
+    config = replace(RESNET_RECIPES["transfer"], batch=4, chunks=(10, 12))
+    rng = np.random.default_rng(0)
+    drawn = [
+        each
+        for _ in range(200)
+        for each in draw_epoch(np.arange(4), np.full(4, 14), 8, config, rng)
+    ]
+    assert {each.frames for each in drawn} == {10, 12}
+    starts = {(each.frames, chunk.start) for each in drawn for chunk in each.chunks}
+    assert starts == {(10, s) for s in range(5)} | {(12, s) for s in range(3)}
