@@ -1,5 +1,8 @@
 """Fixtures that every test may use."""
 
+import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,3 +21,23 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs the real data in {SHARED}")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def torture() -> bool:
+    """Whether to try everything (``make torture``), not only a sample."""
+    return "SERFEAT_TORTURE" in os.environ
+
+
+@pytest.fixture
+def counted(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Print how many faults a test tried; ``make torture`` collects them from a file."""
+
+    def count(**numbers: object) -> None:
+        line = json.dumps({"test": request.node.nodeid, **numbers})
+        print(line)  # noqa: T201
+        if report := os.environ.get("SERFEAT_TORTURE_REPORT"):
+            with Path(report).open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+    return count

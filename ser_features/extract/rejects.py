@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ser_features.files import write_atomic
 from ser_features.records import Rejection, Utterance
+from ser_features.store.objects import store_errors
 
 # Found only by decoding the whole file; everything else is cheap to look at again.
 DECODED = frozenset({"augmentation", "not-finite", "silent", "truncated"})
@@ -35,7 +36,8 @@ def write_rejects(report: Path, rejects: Iterable[Rejection]) -> None:
     """Write the report whole; with no rejects, remove an old one."""
     rows = sorted(rejects, key=lambda row: row.id)
     if not rows:
-        report.unlink(missing_ok=True)
+        with store_errors(report):
+            report.unlink(missing_ok=True)
         return
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

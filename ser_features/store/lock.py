@@ -8,7 +8,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -45,9 +45,10 @@ def _file_lock(path: Path, what: str) -> Iterator[None]:
         raise StoreError(f"cannot write in {path.parent}: {error.strerror or error}") from error
     try:
         _take(handle, path, what)
-        _say_who(handle)
+        _say_who(handle, path)
         yield
-        os.ftruncate(handle, 0)
+        with suppress(OSError):  # what it says of its holder is only told, never trusted
+            os.ftruncate(handle, 0)
     finally:
         os.close(handle)
 
@@ -77,14 +78,14 @@ def _take(handle: int, path: Path, what: str) -> None:
         raise StoreError(f"cannot lock {path}: {error.strerror or error}") from error
 
 
-def _say_who(handle: int) -> None:
+def _say_who(handle: int, path: Path) -> None:
     started = datetime.now(UTC).isoformat(timespec="seconds")
     who = {"pid": os.getpid(), "host": socket.gethostname(), "since": started}
     try:
         os.ftruncate(handle, 0)
         os.pwrite(handle, json.dumps(who).encode(), 0)
     except OSError as error:
-        raise StoreError(f"cannot write the lock: {error.strerror or error}") from error
+        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _holder(handle: int) -> str:

@@ -211,6 +211,8 @@ class StoreWriter:
         self.invalidate(list(self._state.commits))
         empty = intended(self.spec, ())
         with store_errors(self._location.commits):
+            # From here on documents may be missing.
+            self._write_metadata(replace(self._state.metadata, growing=True))
             self._remove_group()
             self._write_metadata(replace(empty, growing=True))
             for plan in reversed(self.plans):
@@ -226,8 +228,7 @@ class StoreWriter:
             if group.exists():  # at once: a reader finds all of it or nothing
                 shutil.rmtree(staging, ignore_errors=True)
                 group.rename(staging)
-        else:  # one after another, so what may be missing is said first
-            self._write_metadata(replace(self._state.metadata, growing=True))
+        else:
             remote(group).delete_all(list(remote(group).walk()))
 
     def _load(self) -> None:
