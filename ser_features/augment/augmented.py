@@ -14,7 +14,7 @@ from ser_features.augment.kind import Context, Dice, Samples, Scene, as_samples
 from ser_features.augment.parse import Augmentation, Step, parse_augmentation
 from ser_features.augment.partners import Partners, load_partner
 from ser_features.augment.table import AUGMENTATIONS
-from ser_features.augment.values import show
+from ser_features.augment.values import Value, show
 from ser_features.errors import AudioError, UsageError
 from ser_features.fingerprint import canonical_json
 from ser_features.records import Json, Utterance
@@ -116,14 +116,21 @@ class Augmented:
 
     def _identity(self, step: Step) -> Json:
         contents = {folder: folder_sha256(found) for folder, found in self.folders}
-        return {
+        found: dict[str, Json] = {
             "kind": step.name,
-            "versions": {name: AUGMENTATIONS[name].version for name in _kinds(step)},
+            "version": step.kind.version,
             "parameters": {
                 name: contents[value] if isinstance(value, str) else show(value)
                 for name, value in step.parameters
             },
         }
+        inner = [AUGMENTATIONS[name] for name in step.kind.inner]
+        if inner:
+            found["inner"] = {
+                one.name: {"version": one.version, "parameters": _shown(one.defaults)}
+                for one in inner
+            }
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +200,10 @@ def _read(augmentation: Augmentation, seed: int) -> Augmented:
     return Augmented(
         augmentation, seed, 0, tuple((folder, read_recordings(folder)) for folder in folders)
     )
+
+
+def _shown(values: Mapping[str, Value]) -> dict[str, str]:
+    return {name: show(value) for name, value in values.items()}
 
 
 def _kinds(step: Step) -> tuple[str, ...]:

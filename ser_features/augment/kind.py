@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from ser_features.augment.folder import Recording
 from ser_features.augment.partners import Partners
-from ser_features.augment.values import OneOf, Span, Value
+from ser_features.augment.values import OneOf, Span, Value, parse_numbers, parse_words, show
 from ser_features.errors import AudioError
 from ser_features.fingerprint import canonical_json
 from ser_features.records import Json, Utterance
@@ -45,6 +46,19 @@ class Parameter:
     words: tuple[str, ...] = ()
     folder: bool = False
     shown: bool = False
+
+    def read(self, text: str) -> Value:
+        """The value that a text stands for; ValueError says what is expected instead."""
+        if self.folder:
+            return str(Path(text).expanduser().absolute())
+        value = parse_words(text) if self.words else parse_numbers(text)
+        found = (value.low, value.high) if isinstance(value, Span) else value.items
+        if self.words and not set(found) <= set(self.words):
+            raise ValueError(f"words of {', '.join(self.words)}")
+        if not self.words and not all(self.low <= float(one) <= self.high for one in found):
+            bounds = show(Span(self.low, self.high), to=" to ")
+            raise ValueError(f"numbers from {bounds} {self.unit}".rstrip())
+        return value
 
 
 class Dice:
@@ -138,6 +152,11 @@ class Kind:
     inner: tuple[str, ...] = ()
     partner: bool = False
     version: int = 1
+
+    @property
+    def defaults(self) -> dict[str, Value]:
+        """The default of every parameter that has one."""
+        return {one.name: one.read(one.default) for one in self.parameters if one.default}
 
 
 def as_samples(values: NDArray[np.floating]) -> Samples:

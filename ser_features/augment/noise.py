@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 from ser_features.augment.folder import mono
 from ser_features.augment.kind import Context, Dice, Drawn, Kind, Parameter, Samples, Scene
 from ser_features.augment.level import mix, power
+from ser_features.augment.sources import COPYPASTE, USER
 from ser_features.augment.values import Value
 from ser_features.errors import AudioError
 from ser_features.records import Json
 
+PAPER = f"{COPYPASTE}, 3.2.3"
 # A crop this much below its recording is a pause in it, and would be blown up to the asked level.
 PAUSE_DB = 40.0
 
@@ -51,13 +53,13 @@ def _kind(name: str, what: str) -> Kind:
     return Kind(
         name=name,
         what=f"{what} from a folder of recordings at an SNR; short ones are looped, long ones cut",
-        source="paper 2, section 3.2.3",
+        source=PAPER,
         parameters=(
             Parameter(
-                "snr", "active speech level over the noise's", "10/5/0", "paper 2, section 3.2.3",
+                "snr", "active speech level over the noise's", "10/5/0", PAPER,
                 "dB", "db", -30, 100, shown=True,
             ),
-            Parameter("folder", f"the recordings of {name}", "", "the user's", folder=True),
+            Parameter("folder", f"the recordings of {name}", "", USER, folder=True),
         ),
         draw=draw,
         apply=apply,

@@ -14,11 +14,10 @@ a backslash makes the next character plain.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from ser_features.augment.kind import Kind, Parameter
 from ser_features.augment.table import AUGMENTATIONS
-from ser_features.augment.values import OneOf, Span, Value, parse_numbers, parse_words, show
+from ser_features.augment.values import Value, show
 from ser_features.errors import UsageError
 from ser_features.registry import unknown
 
@@ -109,25 +108,10 @@ def _value(parameter: Parameter, given: str | None, kind: Kind) -> Value:
     text = parameter.default if given is None else given
     if not text:
         raise UsageError(f"{kind.name} needs {parameter.name}; expected {_usage(kind)}")
-    if parameter.folder:
-        return str(Path(text).expanduser().absolute())
     try:
-        value = parse_words(text) if parameter.words else parse_numbers(text)
-        _check_bounds(parameter, value)
+        return parameter.read(text)
     except ValueError as error:
         raise UsageError(f"{kind.name}: {parameter.name}={text}: expected {error}") from None
-    return value
-
-
-def _check_bounds(parameter: Parameter, value: Span | OneOf) -> None:
-    if parameter.words:
-        if not set(value.items if isinstance(value, OneOf) else ()) <= set(parameter.words):
-            raise ValueError(f"words of {', '.join(parameter.words)}")
-        return
-    found = (value.low, value.high) if isinstance(value, Span) else value.items
-    if not all(parameter.low <= float(one) <= parameter.high for one in found):
-        bounds = show(Span(parameter.low, parameter.high), to=" to ")
-        raise ValueError(f"numbers from {bounds} {parameter.unit}".rstrip())
 
 
 def _usage(kind: Kind) -> str:
@@ -183,11 +167,10 @@ def _text(step: Step) -> str:
 
 
 def _name(step: Step) -> str:
-    parts = [step.name]
+    parts, defaults = [step.name], step.kind.defaults
     for place, one in enumerate(step.kind.parameters):
         value = step.values[one.name]
-        usual = not one.shown and show(value) == show(_value(one, one.default or "0", step.kind))
-        if one.folder or usual:
+        if one.folder or (value == defaults.get(one.name) and not one.shown):
             continue
         parts.append(f"{one.name if place else ''}{show(value, 'or', 'to')}{one.suffix}")
     return "-".join(parts)

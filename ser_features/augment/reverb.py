@@ -13,10 +13,9 @@ from ser_features.augment.kind import (
     Scene,
     as_samples,
 )
+from ser_features.augment.sources import MISMATCH
 from ser_features.augment.values import Value
 from ser_features.records import Json
-
-PAPER = "paper 3, section 5.2"
 
 
 def draw(dice: Dice, values: Mapping[str, Value], context: Context) -> dict[str, Json]:
@@ -36,11 +35,11 @@ def apply(samples: Samples, drawn: Drawn, scene: Scene) -> Samples:
 REVERB = Kind(
     name="reverb",
     what="artificial reverberation (pedalboard.Reverb, damping 0.5); the tail is cut off",
-    source=PAPER,
+    source=MISMATCH,
     parameters=(
-        Parameter("room", "room size factor", "0-0.2", PAPER, "share"),
-        Parameter("wet", "level of the reverberation", "0-0.5", PAPER, "share"),
-        Parameter("dry", "level of the recording", "0.4", PAPER, "share"),
+        Parameter("room", "room size factor", "0-0.2", MISMATCH, "share"),
+        Parameter("wet", "level of the reverberation", "0-0.5", MISMATCH, "share"),
+        Parameter("dry", "level of the recording", "0.4", MISMATCH, "share"),
     ),
     draw=draw,
     apply=apply,
