@@ -8,7 +8,7 @@ import typer
 
 from ser_features import __version__
 from ser_features.errors import RejectsError, SerfeatError, UsageError
-from ser_features_cli import bench, demo, extract, leaderboard, lists, rerun, store
+from ser_features_cli import bench, conditions, demo, extract, leaderboard, lists, rerun, store
 from ser_features_cli.console import err
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.command("extract")(extract.extract)
 app.command("bench")(bench.bench)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("rerun")(rerun.rerun)
+app.command("conditions")(conditions.conditions)
 app.command("demo")(demo.demo)
 app.command("upstreams")(lists.upstreams)
 app.command("corpora")(lists.corpora)

@@ -1,0 +1,56 @@
+"""``serfeat conditions``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ser_features_cli import options as o
+from ser_features_cli.console import bars, line, out
+
+
+def conditions(
+    folder: Annotated[
+        Path, typer.Option("--out", help="Where tables and figures go.", file_okay=False)
+    ],
+    corpus: o.CorpusOption = None,
+    manifest: o.ManifestOption = None,
+    root: o.RootOption = None,
+    allow_partial: o.PartialOption = False,
+    sample: Annotated[
+        int | None, typer.Option("--sample", min=1, help="Measure this many utterances a corpus.")
+    ] = None,
+    workers: o.WorkersOption = 4,
+    quiet: o.QuietOption = False,
+) -> None:
+    """Measure how corpora sound: SNR, reverberation, loudness, bandwidth, clipping, length.
+
+    Blind estimates; the report names each method and its limits.
+
+    Example: serfeat conditions --corpus emodb=/data/emodb --corpus urdu=/data/urdu --out conditions
+    """
+    sources = o.read_sources(corpus, manifest, root=root, allow_partial=allow_partial)
+    manifests = o.read_manifests(sources)
+    from ser_features.acoustics.conditions import measure_corpus
+    from ser_features.files import write_atomic
+    from ser_features.report.conditions import (
+        conditions_csv,
+        conditions_document,
+        conditions_json,
+    )
+    from ser_features.report.document import as_terminal, files
+
+    found = []
+    for one in manifests:
+        with bars(quiet) as progress:
+            count = min(len(one), sample or len(one))
+            progress.start(f"listening to {one.corpus}", count, "utterances")
+            measured = measure_corpus(one, sample=sample, workers=workers, tick=progress.advance)
+        found.append(measured)
+    document = conditions_document(found)
+    for name, text in files(document, "conditions"):
+        write_atomic(folder / name, text)
+    write_atomic(folder / "conditions.csv", conditions_csv(found))
+    write_atomic(folder / "conditions.json", conditions_json(found))
+    out.print(as_terminal(document))
+    line(f"wrote {folder}/conditions.html, .md, .csv, .json and .svg")

@@ -1,0 +1,1 @@
+"""Blind estimates of how recordings sound: noise, reverberation, level, bandwidth, clipping."""
