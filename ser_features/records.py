@@ -45,12 +45,17 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """One train/dev/test division by utterance id; ``dev`` may be empty before dev selection."""
+    """One train/dev/test division by utterance id; ``dev`` may be empty before dev selection.
+
+    ``copies`` are rows that may stand in for the train rows that they are copies of, where
+    training replaces a share of its samples.
+    """
 
     name: str
     train: tuple[str, ...]
     dev: tuple[str, ...]
     test: tuple[str, ...]
+    copies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,10 @@ class FoldScore:
 
     ``test_ids`` and ``predictions`` (label indices) are parallel; ``dev_curve`` holds
     ``(step, score)`` of the chosen run, ``grid`` every tried setting with its best dev score.
+    ``schedule`` says what the training side was from which step (or epoch) on, and at what share of
+    the learning rate. ``domain_curve`` holds ``(step, balanced accuracy)`` of the domain classifier
+    of adversarial training. ``late`` holds ``(step, predictions)``, parallel to ``test_ids``, of
+    the evaluations in the last fifth of training; no score that is selected comes from it.
     """
 
     fold: str
@@ -148,6 +157,9 @@ class FoldScore:
     dev_curve: tuple[tuple[int, float], ...] = ()
     layer_weights: tuple[float, ...] = ()
     seconds: float = 0.0
+    schedule: tuple[Mapping[str, Json], ...] = ()
+    domain_curve: tuple[tuple[int, float], ...] = ()
+    late: tuple[tuple[int, tuple[int, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +168,9 @@ class RunRecord:
 
     ``labels`` gives the class order; ``truth`` and ``speakers`` map utterance ids (of all test
     sides) to their label index and speaker. ``expected`` lists the ``(fold, seed)`` pairs of a
-    complete run. ``config`` holds all that is needed to run it again.
+    complete run. ``config`` holds all that is needed to run it again. ``augmentation`` is what was
+    done to the training side, ``condition`` to the test side; ``strategy`` is how other data
+    entered training. ``test_ids`` are utterances, whatever the condition.
     """
 
     key: str
@@ -176,3 +190,5 @@ class RunRecord:
     notes: tuple[str, ...] = ()
     audit: Mapping[str, Json] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)
+    condition: str = "clean"
+    strategy: str = ""

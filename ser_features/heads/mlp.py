@@ -40,9 +40,12 @@ class MlpHead(nn.Module):
 
     def forward(self, frames: Tensor, counts: Tensor) -> Tensor:
         """Logits [B, C] of frames [F, L, D]: ``counts`` [B] (on the CPU) of them each, F in all."""
-        hidden = self.project(self.mix(frames)).relu()  # [F, H]
-        logits: Tensor = self.output(self.pool(hidden, counts))
+        logits: Tensor = self.output(self.embed(frames, counts))
         return logits
+
+    def embed(self, frames: Tensor, counts: Tensor) -> Tensor:
+        """The pooled hidden layer that ``output`` reads, [B, H * statistics]."""
+        return self.pool(self.project(self.mix(frames)).relu(), counts)
 
     def layer_weights(self) -> Tensor:
         """Softmax of the scalars, [L]."""

@@ -90,10 +90,16 @@ class SuperbStack:
         sizes = ((num_runs, shape.hidden, shape.dim), (num_runs, sum(shape.sizes)))
         self.blocks = tuple(torch.zeros(size, device=device) for size in sizes)
         self.grads = tuple(torch.zeros(size, device=device) for size in sizes)
-        self._params = (self.blocks[0], *self._views(self.blocks[1]))
-        self._grads = (self.grads[0], *self._views(self.grads[1]))
+        self._params = (self.blocks[0], *self.views(self.blocks[1]))
+        self._grads = (self.grads[0], *self.views(self.grads[1]))
 
-    def _views(self, small: Tensor) -> tuple[Tensor, ...]:
+    @property
+    def params(self) -> tuple[Tensor, ...]:
+        """Projector [R, H, D], its bias [R, H, 1], output [R, C, H], its bias, scalars [R, L]."""
+        return self._params
+
+    def views(self, small: Tensor) -> tuple[Tensor, ...]:
+        """The small parameters (or their gradients), [R, sum(sizes)], as the tensors they are."""
         bias, output, output_bias, scalars = torch.split(small, list(self.shape.sizes), dim=1)
         # bias vectors as columns [R, n, 1], for the batched products
         return bias.unsqueeze(2), self._matrix(output), output_bias.unsqueeze(2), scalars
@@ -147,8 +153,7 @@ class SuperbStack:
         minibatch of each run, ``labels`` [R, B] its classes. The loss is the sum of cross-entropies
         weighted by ``weight`` [R, B] (1/B for a mean).
         """
-        scalars = self._params[4].detach().requires_grad_(self.shape.num_scalars > 0)
-        mixed = self._mix(table, rows, scalars)  # [R, B, D]
+        mixed, scalars = self.mix(table, rows)
         z = mixed.detach()
         matrix, offset = self.product()
         logits = torch.baddbmm(offset, z, matrix.transpose(1, 2))  # [R, B, C]
@@ -160,17 +165,21 @@ class SuperbStack:
         outer = torch.bmm(dlogits.transpose(1, 2), z)  # [R, C, D]
         return self._finish(outer, dlogits.sum(dim=1).unsqueeze(2), clip)
 
-    def _mix(self, table: Tensor, rows: Tensor, scalars: Tensor) -> Tensor:
-        """Weighted sums of layers [R, B, D] in one pass over the rows, nothing gathered first."""
+    def mix(self, table: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Weighted sums of layers [R, B, D] in one pass over the rows, nothing gathered first.
+
+        With them a leaf tensor of the scalars, for their gradient.
+        """
         runs, batch, layers = rows.shape
+        scalars = self._params[4].detach().requires_grad_(self.shape.num_scalars > 0)
         if not self.shape.num_scalars:
-            return table.index_select(0, rows.flatten()).view(runs, batch, -1)
+            return table.index_select(0, rows.flatten()).view(runs, batch, -1), scalars
         with torch.enable_grad():
             weights = scalars.softmax(dim=1).unsqueeze(1).expand(rows.shape).reshape(-1, layers)
             mixed = embedding_bag(
                 rows.view(-1, layers), table, mode="sum", per_sample_weights=weights
             )
-            return mixed.view(runs, batch, -1)
+            return mixed.view(runs, batch, -1), scalars
 
     def _finish(self, outer: Tensor, bias_sum: Tensor, clip: float) -> Tensor:
         """All other gradients from G [R, C, D] and s [R, C, 1], and the clipping of each run."""

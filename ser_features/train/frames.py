@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ser_features.errors import TrainError
@@ -20,10 +21,12 @@ from ser_features.heads.attentive import AttentiveHead
 from ser_features.heads.mlp import FrameShape, MlpHead
 from ser_features.heads.statistics import StatisticsHead
 from ser_features.registry import Table
+from ser_features.train.adversarial import DOMAIN, FrameAdversary
 from ser_features.train.checks import check_folds, check_labels
+from ser_features.train.extras import Extras, no_extras, swap_of
 from ser_features.train.frame_recipes import FrameConfig, rate_factor
 from ser_features.train.select import Best, dev_score, first_best
-from ser_features.train.stack import IndexedFold, Run, generators, list_runs
+from ser_features.train.stack import IndexedFold, Run, generator, generators, list_runs
 from ser_features.train.stream import Frames, Window, open_frames, pieces, plan_pass
 from ser_features.train.superb import Progress, RunOutcome
 from ser_features.views import FrameView, Indices
@@ -45,19 +48,21 @@ def run_frames(
     *,
     device: str = "cpu",
     progress: Progress | None = None,
+    extras: Extras | None = None,
 ) -> list[RunOutcome]:
     """Train and select; one outcome for every fold and seed, folds first.
 
     ``labels`` [N] are class indices from 0, parallel to ``view.ids``, and folds are rows of it. A
     step in the outcome is an epoch. ``progress`` is called with (epochs done, epochs in all),
-    counted over runs. Raises TrainError where there is nothing to learn from, where memory is too
-    small, or where training diverges.
+    counted over runs. ``extras`` bring in other data, copies and late test scores. Raises
+    TrainError where there is nothing to learn from, where memory is too small, or where training
+    diverges.
     """
     config.validate()
     check_labels(labels, len(view.ids))
     check_folds(folds, seeds, len(labels))
     started = time.perf_counter()
-    trainer = FrameTrainer(view, labels, folds, seeds, config, torch.device(device))
+    trainer = FrameTrainer(view, labels, folds, seeds, config, torch.device(device), extras)
     trainer.fit(progress or (lambda done, total: None))
     seconds = (time.perf_counter() - started) / (len(folds) * len(seeds))
     pairs = [(fold, seed) for fold in range(len(folds)) for seed in seeds]
@@ -82,20 +87,19 @@ class FrameTrainer:
         seeds: Sequence[int],
         config: FrameConfig,
         device: torch.device,
+        extras: Extras | None = None,
     ) -> None:
         self.view, self.config = view, config
+        self.extras = extras or no_extras(len(labels))
         shape = FrameShape(len(view.layers), view.dim, int(labels.max()) + 1, config.hidden)
         self.runs = [
-            FrameRun(run, folds[run.fold], shape, config, labels, device)
+            FrameRun(run, folds[run.fold], shape, config, labels, device, self.extras)
             for run in list_runs(folds, seeds, config.lrs)
         ]
         self._frames = self._open(device)
 
     def _open(self, device: torch.device) -> Frames:
-        sides = (
-            side for run in self.runs for side in (run.fold.train, run.fold.dev, run.fold.test)
-        )
-        needed = np.unique(np.concatenate(list(sides)))
+        needed = np.unique(np.concatenate([run.fold.used for run in self.runs]))
         config = self.config
         sizes = (config.window_bytes, config.memory_bytes)
         return open_frames(self.view, needed, *sizes, config.readers, device)
@@ -110,9 +114,10 @@ class FrameTrainer:
         for epoch in range(1, last + 1):
             self._epoch(epoch)
             progress(epoch * len(self.runs), last * len(self.runs))
-        for window in self._pass(last + 1, [run.fold.dev for run in self.runs]):
+        used = [side for run in self.runs for side in (run.fold.dev, run.late_test(last))]
+        for window in self._pass(last + 1, used):
             for run in self.runs:
-                run.predict_dev(window)
+                run.predict_finished(window, last)
         for run in self.runs:
             run.finish_epoch(last)
         for window in self._pass(last + 1, [run.fold.test for run in self.runs]):
@@ -122,12 +127,14 @@ class FrameTrainer:
     def _epoch(self, epoch: int) -> None:
         for run in self.runs:
             run.start_epoch(epoch)
-        used = [side for run in self.runs for side in (run.fold.train, run.fold.dev)]
+        used = [
+            side for run in self.runs for side in (run.rows, run.fold.dev, run.late_test(epoch - 1))
+        ]
         for window in self._pass(epoch, used):
             for run in self.runs:
                 run.train(window)
                 if epoch > 1:
-                    run.predict_dev(window)
+                    run.predict_finished(window, epoch - 1)
         for run in self.runs:
             if epoch > 1:
                 run.finish_epoch(epoch - 1)
@@ -154,8 +161,9 @@ class FrameRun:
         config: FrameConfig,
         labels: Indices,
         device: torch.device,
+        extras: Extras,
     ) -> None:
-        self.run, self.fold, self.config = run, fold, config
+        self.run, self.fold, self.config, self.extras = run, fold, config, extras
         init, self._order = generators(fold.name, run.seed)
         self.head = build_head(config.head, shape, int(init.integers(2**62))).to(device)
         self._finished = copy.deepcopy(self.head)  # the weights at the end of the last epoch
@@ -165,16 +173,32 @@ class FrameRun:
         )
         self.best = Best()
         self._labels, self._device = labels, device
-        self._sides = {name: _mask(len(labels), getattr(fold, name)) for name in _SIDES}
+        self._sides = {name: _mask(len(labels), getattr(fold, name)) for name in ("dev", "test")}
+        self.stages, self._swap = extras.stages(fold), swap_of(fold, run, extras)
+        self.rows: Indices = fold.train  # what this epoch trains on, copies in their places
+        self._adversary = self._make_adversary()
         self._predicted = np.zeros(len(labels), np.int64)
         self._piece = PIECE_BYTES[device.type] // (4 * shape.num_layers * shape.dim)
-        self._size, self._taken = int(self._sides["train"].sum()), 0
+        self._taken = 0
+
+    def _make_adversary(self) -> FrameAdversary | None:
+        strategy = self.extras.strategy
+        if strategy is None or not self.extras.adversarial:
+            return None
+        seed = int(generator(self.fold.name, self.run.seed, DOMAIN).integers(2**62))
+        rates = (self.run.lr, self.config.weight_decay, strategy.reversal)
+        return FrameAdversary(self.head, seed, *rates)
 
     def start_epoch(self, epoch: int) -> None:
-        """Set the learning rate of the epoch."""
-        self._taken = 0
-        factor = rate_factor(self.config.schedule, epoch, self.config.epochs)
-        self._optimiser.param_groups[0]["lr"] = self.run.lr * factor
+        """Set the rows and the learning rate of the epoch."""
+        total = self.config.epochs
+        stage = [each for each in self.stages if each.first(total) < epoch][-1]
+        self.rows, self._taken = self._swap(stage.rows), 0
+        self._sides["train"] = _mask(len(self._labels), self.rows)
+        lr = self.run.lr * rate_factor(self.config.schedule, epoch, total) * stage.factor
+        self._optimiser.param_groups[0]["lr"] = lr
+        if self._adversary is not None:
+            self._adversary.set_rate(lr)
 
     def train(self, window: Window) -> None:
         """Go on with this epoch's minibatches, with the window's share of the training side."""
@@ -182,7 +206,7 @@ class FrameRun:
         batch = self.config.batch
         while len(rows):
             first = self._taken // batch * batch
-            end = min(first + batch, self._size)
+            end = min(first + batch, len(self.rows))
             part, rows = np.split(rows, [end - self._taken])
             for piece in pieces(part, window.num_frames, self._piece):
                 self._accumulate(window, piece, end - first)
@@ -190,6 +214,16 @@ class FrameRun:
             if self._taken == end:
                 self._optimiser.step()
                 self._optimiser.zero_grad(set_to_none=False)
+            if self._adversary is not None:
+                # of a minibatch that spans windows, the domain steps take each part by itself
+                self._adversary.update(self._domains(window, part))
+
+    def _domains(self, window: Window, rows: Indices) -> list[tuple[Tensor, Tensor, Tensor]]:
+        added = torch.from_numpy(self.extras.added).to(self._device)
+        return [
+            (*window.gather(piece, self.config.normalize), added[piece])
+            for piece in pieces(rows, window.num_frames, self._piece)
+        ]
 
     def _accumulate(self, window: Window, rows: Indices, batch: int) -> None:
         """Add the gradient of some of a minibatch's ``batch`` utterances."""
@@ -200,11 +234,21 @@ class FrameRun:
 
     def keep_weights(self) -> None:
         """Copy the weights at the end of an epoch, to be scored on dev while the next one runs."""
+        if self._adversary is not None:
+            epoch = len(self.best.domain_curve) + 1
+            self.best.domain_curve.append((epoch, self._adversary.accuracy()))
         self._finished.load_state_dict(self.head.state_dict())
 
-    def predict_dev(self, window: Window) -> None:
-        """Predict the window's share of dev with the weights of the last finished epoch."""
+    def late_test(self, epoch: int) -> Indices:
+        """The test rows, where ``epoch`` counts for the late scores; else nothing."""
+        late = self.extras.is_late(epoch, self.config.epochs)
+        return self.fold.test if late else self.fold.test[:0]
+
+    def predict_finished(self, window: Window, epoch: int) -> None:
+        """Predict the window's share of dev (and test, late) as ``epoch``, just finished, says."""
         self._predict(self._finished, window, "dev")
+        if len(self.late_test(epoch)):
+            self._predict(self._finished, window, "test")
 
     def predict_test(self, window: Window) -> None:
         """Predict the window's share of test with the chosen weights."""
@@ -230,9 +274,10 @@ class FrameRun:
         classes = self.head.shape.num_classes
         metric = self.config.select_metric
         score = dev_score(self._labels[dev], self._predicted[dev], classes, metric)
-        if self.best.improves(epoch, score) or self.config.select == "last":
-            self.best.step, self.best.score = epoch, score
+        if self.best.improves(epoch, score, self.config.select):
             self._chosen.load_state_dict(self._finished.state_dict())
+        if len(test := self.late_test(epoch)):
+            self.best.late.append((epoch, self._predicted[test]))
 
     def outcome(self, grid: Sequence["FrameRun"], seconds: float) -> RunOutcome:
         """What this run says on test; ``grid`` are all runs that it was chosen from."""
@@ -251,10 +296,10 @@ class FrameRun:
             dev_curve=tuple(self.best.curve),
             layer_weights=tuple(self._chosen.layer_weights().tolist()),
             seconds=seconds,
+            schedule=self.extras.schedule(self.stages, self.config.epochs),
+            domain_curve=tuple(self.best.domain_curve),
+            late=tuple(self.best.late),
         )
-
-
-_SIDES = ("train", "dev", "test")
 
 
 def _mask(size: int, rows: Indices) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

@@ -19,8 +19,8 @@ class SuperbConfig:
     shuffles every epoch anew, keeps its short last batch, and runs on across epochs, as s3prl
     does. Every pair of ``lrs`` and ``weight_decays`` (L2, added to the clipped gradient) is
     trained, dev chooses. Dev is scored by ``select_metric`` every ``eval_every`` updates and after
-    the last; the first best checkpoint is kept. ``clip`` bounds the gradient norm of each run.
-    ``max_bytes`` bounds the memory of runs that train together.
+    the last; ``select`` keeps the first best checkpoint (``dev``) or the ``last``. ``clip`` bounds
+    the gradient norm of each run. ``max_bytes`` bounds the memory of runs that train together.
     """
 
     steps: int = 30_000
@@ -31,6 +31,7 @@ class SuperbConfig:
     eval_every: int = 1_000
     clip: float = 1.0
     select_metric: str = "wa"
+    select: str = "dev"
     hidden: int = 256
     max_bytes: int = 4 * 2**30
 
@@ -49,6 +50,8 @@ class SuperbConfig:
         decays = self.weight_decays
         if not decays or len(set(decays)) < len(decays) or not min(decays) >= 0:
             raise TrainError(f"weight decays must be distinct, 0 or more, at least one: {decays}")
+        if self.select not in ("dev", "last"):
+            raise TrainError(f"select must be dev or last, found {self.select!r}")
         if self.select_metric not in SELECT_METRICS:
             raise TrainError(
                 f"select_metric must be one of {', '.join(SELECT_METRICS)}, "

@@ -28,11 +28,16 @@ class Best:
     score: float = -1.0
     predictions: Indices = field(default_factory=lambda: np.zeros(0, np.int64))
     layer_weights: tuple[float, ...] = ()
+    domain_curve: list[tuple[int, float]] = field(default_factory=list)
+    late: list[tuple[int, Indices]] = field(default_factory=list)
 
-    def improves(self, step: int, score: float) -> bool:
-        """Note a dev score; True where it is above all before (a tie keeps the earlier one)."""
+    def improves(self, step: int, score: float, select: str = "dev") -> bool:
+        """Note a dev score; True where this checkpoint is the one to keep from now on.
+
+        ``dev`` keeps what is above all before (a tie keeps the earlier one), ``last`` every one.
+        """
         self.curve.append((step, score))
-        if score <= self.score:
+        if select == "dev" and score <= self.score:
             return False
         self.step, self.score = step, score
         return True

@@ -1,8 +1,8 @@
 """The stacked trainer of the ``superb`` head: all folds, seeds and learning rates at once."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,9 @@ from torch import Tensor
 from ser_features.errors import TrainError
 from ser_features.heads.superb import SuperbShape, SuperbStack, initial_weights
 from ser_features.records import Fold, FoldScore, Json
+from ser_features.train.adversarial import DOMAIN, StackAdversary
 from ser_features.train.checks import check_features, check_folds
+from ser_features.train.extras import Extras, no_extras, swap_of
 from ser_features.train.graph import CapturedStep
 from ser_features.train.recipes import SuperbConfig
 from ser_features.train.select import Best, dev_score, first_best
@@ -20,7 +22,9 @@ from ser_features.train.stack import (
     EpochStream,
     IndexedFold,
     Run,
+    StagedStream,
     chunks,
+    generator,
     generators,
     list_runs,
     take_all,
@@ -54,6 +58,9 @@ class RunOutcome:
     dev_curve: tuple[tuple[int, float], ...]
     layer_weights: tuple[float, ...]
     seconds: float
+    schedule: tuple[Mapping[str, Json], ...] = ()
+    domain_curve: tuple[tuple[int, float], ...] = ()
+    late: tuple[tuple[int, Indices], ...] = ()
 
     def to_fold_score(self, fold: Fold) -> FoldScore:
         """The record of this outcome; ``fold`` gives the ids of the test side."""
@@ -71,6 +78,9 @@ class RunOutcome:
             dev_curve=self.dev_curve,
             layer_weights=self.layer_weights,
             seconds=self.seconds,
+            schedule=self.schedule,
+            domain_curve=self.domain_curve,
+            late=tuple((step, tuple(each.tolist())) for step, each in self.late),
         )
 
 
@@ -83,18 +93,21 @@ def train_superb(
     *,
     device: str = "cpu",
     progress: Progress | None = None,
+    extras: Extras | None = None,
 ) -> list[RunOutcome]:
     """Train and select; one outcome for every fold and seed, folds first.
 
     ``features`` [N, L, D] are means over frames, ``labels`` [N] class indices from 0. ``progress``
-    is called with (updates done, updates in all), counted over runs. Raises TrainError for
+    is called with (updates done, updates in all), counted over runs. ``extras`` bring in other
+    data, copies and late test scores. Raises TrainError for
     features or folds that cannot be trained on.
     """
     config.validate()
     check_features(features, labels)
     check_folds(folds, seeds, len(features))
     shape = SuperbShape(features.shape[1], features.shape[2], int(labels.max()) + 1, config.hidden)
-    data = TrainingData(features, labels, folds, torch.device(device))
+    extras = extras or no_extras(len(features))
+    data = TrainingData(features, labels, folds, torch.device(device), extras)
     runs = list_runs(folds, seeds, config.lrs, config.weight_decays)
     best: dict[Run, Best] = {}
     started = time.perf_counter()
@@ -104,7 +117,12 @@ def train_superb(
         trainer = StackTrainer(data, shape, chunk, config)
         best |= dict(zip(chunk, trainer.fit(tick), strict=True))
     seconds = (time.perf_counter() - started) / (len(folds) * len(seeds))
-    return [_choose(folds[f], s, best, f, seconds) for f in range(len(folds)) for s in seeds]
+    schedules = [extras.schedule(stages, config.steps) for stages in data.stages]
+    return [
+        replace(_choose(folds[f], s, best, f, seconds), schedule=schedules[f])
+        for f in range(len(folds))
+        for s in seeds
+    ]
 
 
 class TrainingData:
@@ -116,8 +134,11 @@ class TrainingData:
         labels: Indices,
         folds: Sequence[IndexedFold],
         device: torch.device,
+        extras: Extras | None = None,
     ) -> None:
         self.folds, self.device = folds, device
+        self.extras = extras or no_extras(len(features))
+        self.stages = [self.extras.stages(fold) for fold in folds]
         self.truth = labels
         self.table = torch.from_numpy(features).to(device).view(-1, features.shape[2])
         self.labels = torch.from_numpy(labels).to(device)
@@ -141,9 +162,20 @@ class StackTrainer:
         self.streams = [self._start(by_stream[n]) for n in numbers]
         self._stream_of = torch.tensor([numbers.index(r.stream) for r in runs], device=data.device)
         self.optimiser = self._adam()
+        self.adversary = self._adversary()
         self._graph = CapturedStep(self.update) if data.device.type == "cuda" else None
 
-    def _start(self, first: Run) -> EpochStream:
+    def _adversary(self) -> StackAdversary | None:
+        strategy = self.data.extras.strategy
+        if strategy is None or not self.data.extras.adversarial:
+            return None
+        folds, domains = self.data.folds, torch.from_numpy(self.data.extras.added)
+        rngs = [generator(folds[r.fold].name, r.seed, DOMAIN) for r in self.runs]
+        lrs, clip = [run.lr for run in self.runs], self.config.clip
+        domains = domains.to(self.data.device)
+        return StackAdversary(self.stack, domains, lrs, rngs, strategy.reversal, clip)
+
+    def _start(self, first: Run) -> StagedStream:
         """Load the initial weights of a stream's runs; return its data order."""
         fold = self.data.folds[first.fold]
         init, order = generators(fold.name, first.seed)
@@ -151,8 +183,15 @@ class StackTrainer:
         for i, run in enumerate(self.runs):
             if run.stream == first.stream:
                 self.stack.load(i, weights)
-        micro = self.config.micro_batch
-        return EpochStream(fold.train, order, micro, self.config.batch // micro)
+        micro, swap = self.config.micro_batch, swap_of(fold, first, self.data.extras)
+        parts = [
+            (
+                stage.first(self.config.steps),
+                EpochStream(stage.rows, order, micro, self.config.batch // micro, swap),
+            )
+            for stage in self.data.stages[first.fold]
+        ]
+        return StagedStream(parts)
 
     def _adam(self) -> torch.optim.Adam:
         """One optimiser; runs of one setting are one slice of the stack and one group."""
@@ -164,7 +203,7 @@ class StackTrainer:
             params = [block[part] for block in self.stack.blocks]
             for param, grad in zip(params, self.stack.grads, strict=True):
                 param.grad = grad[part]
-            groups.append({"params": params, "lr": lr, "weight_decay": decay})
+            groups.append({"params": params, "lr": lr, "initial_lr": lr, "weight_decay": decay})
         capturable = self.data.device.type == "cuda"
         return torch.optim.Adam(groups, fused=True, capturable=capturable)
 
@@ -173,15 +212,31 @@ class StackTrainer:
         best = [Best() for _ in self.runs]
         config, done = self.config, 0
         most = max(1, MAX_BLOCK // (len(self.runs) * config.batch))
+        factors = self._factors()
         while done < config.steps:
+            if done in factors:
+                self._set_rates(factors.pop(done))
             until = min(config.steps, (done // config.eval_every + 1) * config.eval_every)
-            block = min(until - done, most)
+            block = min([until - done, most, *(first - done for first in factors)])
             self.advance(block)
             done += block
             tick(block * len(self.runs))
             if done == until:
                 self._evaluate(done, best)
         return best
+
+    def _factors(self) -> dict[int, float]:
+        """What the rates are multiplied with after some updates; the same in every fold."""
+        stages = self.data.stages[self.runs[0].fold]
+        factors = {stage.first(self.config.steps): stage.factor for stage in stages}
+        return factors if set(factors.values()) != {1.0} else {}
+
+    def _set_rates(self, factor: float) -> None:
+        groups = self.optimiser.param_groups
+        for group in groups:
+            group["lr"] = group["initial_lr"] * factor
+        if self._graph is not None:  # a captured step keeps the rates that it was captured with
+            self._graph = CapturedStep(self.update)
 
     @torch.no_grad()
     def advance(self, steps: int) -> None:
@@ -200,21 +255,30 @@ class StackTrainer:
         rows = self.data.rows(index)
         self.stack.backward(self.data.table, rows, labels, weight, self.config.clip)
         self.optimiser.step()
+        if self.adversary is not None:
+            self.adversary.update(self.data.table, rows, index, weight)
 
     @torch.no_grad()
     def _evaluate(self, step: int, best: list[Best]) -> None:
         weights = self.stack.layer_weights().cpu().tolist()
+        heard = self.adversary.accuracy() if self.adversary is not None else None
+        late, config = self.data.extras.is_late(step, self.config.steps), self.config
         for i, run in enumerate(self.runs):
             fold = self.data.folds[run.fold]
+            if heard is not None:
+                best[i].domain_curve.append((step, heard[i]))
             logits = self._logits(i, fold.dev)
             if not torch.isfinite(logits).all():  # diverged: this checkpoint is no candidate
+                best[i].score = -1.0 if config.select == "last" else best[i].score
                 continue
             truth, predicted = self.data.truth[fold.dev], logits.argmax(dim=1).numpy()
-            metric = self.config.select_metric
-            score = dev_score(truth, predicted, self.stack.shape.num_classes, metric)
-            if best[i].improves(step, score):
-                best[i].predictions = self._logits(i, fold.test).argmax(dim=1).numpy()
-                best[i].layer_weights = tuple(weights[i])
+            score = dev_score(truth, predicted, self.stack.shape.num_classes, config.select_metric)
+            better = best[i].improves(step, score, config.select)
+            tested = self._logits(i, fold.test).argmax(dim=1).numpy() if better or late else None
+            if better and tested is not None:
+                best[i].predictions, best[i].layer_weights = tested, tuple(weights[i])
+            if late and tested is not None:
+                best[i].late.append((step, tested))
 
     def _logits(self, run: int, side: Indices) -> Tensor:
         rows = self.data.rows(torch.from_numpy(side).to(self.data.device))
@@ -227,7 +291,7 @@ def _choose(
     """The outcome of one fold and seed: the setting with the best dev score."""
     tried = [(r, b) for r, b in best.items() if (r.fold, r.seed) == (number, seed)]
     run, won = tried[first_best([b.score for _, b in tried])]
-    if not won.curve:
+    if won.score < 0:
         raise TrainError(
             f"fold {fold.name!r}: training diverged at every learning rate "
             f"({', '.join(f'{r.lr:g}' for r, _ in tried)}); use lower ones"
@@ -246,6 +310,8 @@ def _choose(
         dev_curve=tuple(won.curve),
         layer_weights=won.layer_weights,
         seconds=seconds,
+        domain_curve=tuple(won.domain_curve),
+        late=tuple(won.late),
     )
 
 
