@@ -9,18 +9,19 @@ from ser_features.audio import probe
 from ser_features.audit import audit
 from ser_features.baselines import Facts, baseline_records
 from ser_features.errors import RejectsError, UsageError
-from ser_features.extract.pipeline import Options, Report, extract
+from ser_features.extract.pipeline import Options, Report
 from ser_features.extract.progress import Progress, Silent
-from ser_features.extract.remarks import remarks
 from ser_features.folds import make_folds
 from ser_features.heads.table import HEADS
 from ser_features.manifest import Manifest
+from ser_features.mixture import Mixture, foreign_rows, map_labels
 from ser_features.records import Json, RunRecord
 from ser_features.results import save_record
-from ser_features.runs import Run, Task
-from ser_features.store.reader import FeatureSet, open_feature_set
+from ser_features.runs import CLEAN, Run, Task
+from ser_features.sets import make_sets
 from ser_features.train.resnet_recipes import ResNetOptions
 from ser_features.train.run import BEST_LAYER, Training, check_recipe, needs_frames
+from ser_features.train.strategies import Strategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,11 @@ class BenchOptions:
 
     ``fold_seed`` draws what the protocol leaves to chance; it is not a training seed. ``inputs``
     goes into the records as it is: what the caller needs to run them again.
+
+    ``augment`` are augmentations (as ``augment.parse`` reads them) of the training side, each
+    ``copies`` times: further training rows, or stand-ins where ``training.rate`` is set.
+    ``conditions`` are what test is predicted under, ``clean`` or augmentations; a record each.
+    ``ratios`` of added to real data make a row each, with ``training.strategy``.
     """
 
     protocol: str = "loso"
@@ -40,6 +46,21 @@ class BenchOptions:
     training: Training = field(default_factory=Training)
     extraction: Options = field(default_factory=Options)
     inputs: Mapping[str, Json] = field(default_factory=dict)
+    augment: tuple[str, ...] = ()
+    copies: int = 1
+    conditions: tuple[str, ...] = (CLEAN,)
+    ratios: tuple[float, ...] = ()
+
+    @property
+    def trainings(self) -> tuple[Training, ...]:
+        """One a ratio, or the one."""
+        strategy = self.training.strategy
+        if strategy is None or not self.ratios:
+            return (self.training,)
+        return tuple(
+            replace(self.training, strategy=replace(strategy, ratio=ratio).validate())
+            for ratio in self.ratios
+        )
 
 
 def bench(
@@ -49,33 +70,45 @@ def bench(
     results: Path,
     options: BenchOptions | None = None,
     progress: Progress | None = None,
+    added: Sequence[Manifest] = (),
 ) -> list[RunRecord]:
     """Run every head on every upstream over one corpus; what is on record is not trained again.
 
-    Baselines come along. Heads on frames make the extraction keep frames. Raises RejectsError
-    where utterances were rejected by any upstream and ``allow_rejects`` is off; with it on they
-    are left out of every row, so that rows stay comparable.
+    Baselines come along. Heads on frames make the extraction keep frames. ``added`` are other
+    corpora for the training side, as ``training.strategy`` says. Raises RejectsError where
+    utterances were rejected by any upstream and ``allow_rejects`` is off; with it on they are left
+    out of every row, so that rows stay comparable.
     """
     options, progress = options or BenchOptions(), progress or Silent()
-    selected = prepare(manifest, requests, options)
+    selected = prepare(manifest, requests, options, added)
+    others = [map_labels(one, options.labels or selected.labels) for one in added]
     frames = options.extraction.frames or needs_frames(options.heads)
     how = replace(options.extraction, frames=frames)
-    reports = [extract(selected, one, store, how, progress) for one in requests]
-    for sentence in dict.fromkeys(line for report in reports for line in remarks(report)):
+    wanted = (options.augment, options.copies, options.conditions, progress)
+    made = [make_sets(selected, one, others, store, how, *wanted) for one in requests]
+    for sentence in dict.fromkeys(s for sets in made for s in sets.sentences):
         progress.say(sentence)
-    kept = _without_rejects(selected, reports, options)
-    opened = [open_feature_set(store, report.spec) for report in reports]
-    task = _task(kept, len(selected) - len(kept), opened[0], options)
+    kept = _without_rejects(selected, [r for sets in made for r in sets.own], options)
+    rests = [_without_rejects(o, [s.added[i] for s in made], options) for i, o in enumerate(others)]
+    mixtures = [sets.open(store, rests) for sets in made]
+    task = _task(kept, len(selected) - len(kept), mixtures[0], options)
     records = _baselines(task, results)
-    for features, request in zip(opened, requests, strict=True):
-        own = replace(task, inputs=_inputs(options, request))
-        for head in options.heads:
-            run = Run(own, features, head, options.seeds, options.training, results)
-            records += run.go(progress)
+    for sets, mixture, request in zip(made, mixtures, requests, strict=True):
+        for training in options.trainings:
+            inputs = _inputs(options, request, training)
+            mixed = mixture.join(replace(task, inputs=inputs), training, sets.tested)
+            for head in options.heads:
+                run = Run(mixed.task, mixed.features, head, options.seeds, training, results)
+                records += run.go(progress)
     return records
 
 
-def prepare(manifest: Manifest, requests: Sequence[str], options: BenchOptions) -> Manifest:
+def prepare(
+    manifest: Manifest,
+    requests: Sequence[str],
+    options: BenchOptions,
+    added: Sequence[Manifest] = (),
+) -> Manifest:
     """The manifest with the asked labels; what would fail only after hours fails here.
 
     Raises UsageError, ManifestError, ProtocolError, TrainError.
@@ -83,17 +116,43 @@ def prepare(manifest: Manifest, requests: Sequence[str], options: BenchOptions) 
     if not requests:
         raise UsageError("name at least one upstream; 'serfeat upstreams' lists them")
     check_recipe(options.training.recipe, options.heads)
+    _check_mixture(options, [manifest, *added])
     for head in options.heads:
-        options.training.describe(HEADS[head].name)
+        for training in options.trainings:
+            training.describe(HEADS[head].name)
     selected = manifest.select_labels(options.labels)
     make_folds(selected, options.protocol, options.fold_seed)
     return selected
 
 
-def _inputs(options: BenchOptions, request: str) -> dict[str, Json]:
+def _check_mixture(options: BenchOptions, corpora: Sequence[Manifest]) -> None:
+    """UsageError where what is to join training does not go together."""
+    training, added = options.training, len(corpora) > 1
+    has_strategy = training.strategy is not None
+    names = [one.corpus for one in corpora]
+    rules = [
+        (len(set(names)) == len(names), f"the added corpora need names of their own: {names}"),
+        (options.copies >= 1, f"copies must be 1 or more, found {options.copies}"),
+        (not training.rate or options.augment, "a rate needs an augmentation: --augment"),
+        (not (training.rate and has_strategy), "a rate and a strategy exclude each other"),
+        (
+            not has_strategy or added or options.augment,
+            "a strategy needs other data: --added CORPUS=PATH, or --augment",
+        ),
+        (has_strategy or not added, "added data need a strategy, such as --strategy mix"),
+        (has_strategy or not options.ratios, "a ratio needs a strategy: --strategy"),
+        (bool(options.conditions), "name at least one test condition, such as clean"),
+    ]
+    for holds, sentence in rules:
+        if not holds:
+            raise UsageError(sentence)
+
+
+def _inputs(options: BenchOptions, request: str, training_: Training) -> dict[str, Json]:
     """All that ``options_of`` needs to give these options back, for one upstream."""
-    extraction, training = asdict(options.extraction), asdict(options.training)
+    extraction, training = asdict(options.extraction), asdict(training_)
     own = {"labels": options.labels, "allow_rejects": options.allow_rejects}
+    own |= {"augment": options.augment, "copies": options.copies, "conditions": options.conditions}
     settings = {**own, "extraction": extraction, "training": training, "upstream": request}
     return {**options.inputs, **settings}
 
@@ -107,6 +166,8 @@ def options_of(record: RunRecord) -> BenchOptions:
         for name in ("lrs", "weight_decays"):
             training[name] = None if training[name] is None else tuple(training[name])
         training["resnet"] = ResNetOptions(**training.get("resnet", {}))
+        if training.get("strategy") is not None:
+            training["strategy"] = Strategy(**training["strategy"])
         return BenchOptions(
             protocol=record.protocol,
             heads=("layers" if head == BEST_LAYER else head,),
@@ -116,7 +177,10 @@ def options_of(record: RunRecord) -> BenchOptions:
             allow_rejects=inputs["allow_rejects"],
             training=Training(**training),
             extraction=Options(**inputs["extraction"]),
-            inputs={name: inputs[name] for name in ("source", "store") if name in inputs},
+            inputs={name: inputs[name] for name in ("source", "store", "added") if name in inputs},
+            augment=tuple(inputs.get("augment", ())),
+            copies=inputs.get("copies", 1),
+            conditions=tuple(inputs.get("conditions", (CLEAN,))),
         )
     except (KeyError, TypeError, ValueError):
         raise UsageError(
@@ -143,10 +207,22 @@ def _without_rejects(
     return manifest.without(rejected) if rejected else manifest
 
 
-def _task(kept: Manifest, num_rejects: int, features: FeatureSet, options: BenchOptions) -> Task:
+def _task(kept: Manifest, num_rejects: int, mixture: Mixture, options: BenchOptions) -> Task:
+    """The task without what joins it; but the audit looks at the added corpora too."""
     plan = make_folds(kept, options.protocol, options.fold_seed)
-    hashes = dict(zip(features.ids, features.audio_sha256, strict=True))
-    found = audit(plan.folds, kept.utterances, hashes)
+    hashes = dict(zip(mixture.clean.ids, mixture.clean.audio_sha256, strict=True))
+    rows, folds = list(kept.utterances), plan.folds
+    for manifest, features in mixture.added:
+        foreign = tuple(foreign_rows(manifest))
+        names = [u.id for u in foreign]
+        rows += foreign
+        folds = tuple(replace(fold, train=(*fold.train, *names)) for fold in folds)
+        own = dict(zip(features.ids, features.audio_sha256, strict=True))
+        pairs = zip(names, manifest.utterances, strict=True)
+        hashes |= {name: own[u.id] for name, u in pairs}
+    found = audit(folds, rows, hashes)
+    notes = [note for manifest, _ in mixture.added for note in manifest.notes]
+    kept = kept.with_notes(*notes)
     return Task(kept, plan, options.fold_seed, found, num_rejects, options.inputs)
 
 

@@ -1,4 +1,4 @@
-"""One run: a head on a feature set over a task's folds and seeds, kept as run records."""
+"""One run: a head on features over a task's folds and seeds, kept as run records."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -13,17 +13,31 @@ from ser_features.extract.progress import Progress
 from ser_features.fingerprint import fingerprint
 from ser_features.folds import FoldPlan
 from ser_features.manifest import Manifest
-from ser_features.records import FoldScore, Json, RunRecord
+from ser_features.records import Fold, FoldScore, Json, RunRecord, Utterance
 from ser_features.results import load_record, missing, record_path, run_key, save_record
-from ser_features.store.reader import FeatureSet
-from ser_features.train.run import Training, rows_of, train_head
+from ser_features.train.run import RowFacts, Training, rows_of, train_head
+from ser_features.views import Features, Joined
+
+CLEAN = "clean"
+"""The test condition of recordings as they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """One corpus, ready to train on: the same utterances and folds for every upstream.
 
-    ``inputs`` is what the caller needs to do it again.
+    ``inputs`` is what the caller needs to do it again. ``others`` are the rows of further feature
+    sets (copies, test conditions, other corpora) under their ids in ``views.Joined``; folds may
+    name them. ``tests`` maps each test condition to its rows and the utterances that they are: all
+    conditions are predicted by one training, and make a record each. ``facts`` say which rows are
+    copies and which are the other data of a strategy; ``augmentation`` and ``strategy`` are what
+    a leaderboard calls it.
+
+    For example, training on everything and testing clean and noisy, by hand::
+
+        joined = Joined([Part(clean), Part(noisy, "noise-10db")])
+        both = {"clean": {"u1": "u1"}, "noise-10db": {"u1@noise-10db": "u1"}}
+        fold = Fold("f", train=("u2", "u2@noise-10db"), dev=("u3",), test=("u1", "u1@noise-10db"))
     """
 
     manifest: Manifest
@@ -32,6 +46,11 @@ class Task:
     audit: Audit
     num_rejects: int = 0
     inputs: Mapping[str, Json] = field(default_factory=dict)
+    others: tuple[Utterance, ...] = ()
+    tests: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    facts: RowFacts = field(default_factory=RowFacts)
+    augmentation: str = ""
+    strategy: str = ""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -40,22 +59,42 @@ class Task:
 
     @property
     def truth(self) -> dict[str, int]:
-        """Label index of every utterance."""
+        """Label index of every row."""
         index = {label: i for i, label in enumerate(self.manifest.labels)}
-        return {u.id: index[u.label or ""] for u in self.manifest.utterances}
+        return {u.id: index[u.label or ""] for u in self.rows}
 
     @property
     def speakers(self) -> dict[str, str | None]:
-        """Speaker of every utterance."""
-        return {u.id: u.speaker for u in self.manifest.utterances}
+        """Speaker of every row."""
+        return {u.id: u.speaker for u in self.rows}
+
+    @property
+    def rows(self) -> tuple[Utterance, ...]:
+        """The corpus's utterances, then all others."""
+        return (*self.manifest.utterances, *self.others)
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The test conditions; a record each."""
+        return tuple(self.tests) or (CLEAN,)
+
+    def folds_of(self, condition: str) -> tuple[Fold, ...]:
+        """The folds as a record of one condition has them: test sides are utterances."""
+        rows = self.tests.get(condition)
+        if rows is None:
+            return self.plan.folds
+        return tuple(
+            replace(fold, test=tuple(rows[name] for name in fold.test if name in rows))
+            for fold in self.plan.folds
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A head on a feature set; ``layers`` makes several rows, every other head one."""
+    """A head on features; every test condition makes a record, head ``layers`` several."""
 
     task: Task
-    features: FeatureSet
+    features: Features
     head: str
     seeds: int
     training: Training
@@ -63,15 +102,17 @@ class Run:
 
     def go(self, progress: Progress) -> list[RunRecord]:
         """Train the folds and seeds that are not on record; write the records after each part."""
-        rows = rows_of(self.head, self.training, self.features.spec.num_layers)
-        records = {row: self._on_record(self._empty(row)) for row in rows}
+        heads = rows_of(self.head, self.training, self.features.spec.num_layers)
+        rows = [(row, condition) for row in heads for condition in self.task.conditions]
+        records = {row: self._on_record(self._empty(*row)) for row in rows}
         lacking = dict.fromkeys(pair for record in records.values() for pair in missing(record))
         for seeds, names in _parts(list(lacking)):
             started = time.monotonic()
             scores = self._train(seeds, names, progress)
             seconds = (time.monotonic() - started) / len(rows)
             for row in rows:
-                records[row] = _with(records[row], scores[row], seconds)
+                own = [self._of_condition(score, row[1]) for score in scores[row[0]]]
+                records[row] = _with(records[row], own, seconds)
                 save_record(self.results, records[row])
         for record in records.values():
             save_record(self.results, record)
@@ -81,7 +122,7 @@ class Run:
         self, seeds: Sequence[int], names: set[str], progress: Progress
     ) -> dict[str, list[FoldScore]]:
         folds = [fold for fold in self.task.plan.folds if fold.name in names]
-        ids = [utterance.id for utterance in self.task.manifest.utterances]
+        ids = self._ids()
         truth, done = self.task.truth, 0.0
         labels = np.array([truth[name] for name in ids], np.int64)
         progress.start(f"training {self.head} on {self.features.spec.upstream}", 100, "%")
@@ -91,7 +132,32 @@ class Run:
             progress.advance(100 * step / total - done)
             done = 100 * step / total
 
-        return train_head(self.head, self.features, ids, labels, folds, seeds, self.training, tick)
+        how = (self.training, tick, self.task.facts)
+        return train_head(self.head, self.features, ids, labels, folds, seeds, *how)
+
+    def _ids(self) -> list[str]:
+        """The corpus's utterances, and the other rows that a fold names."""
+        used = {
+            name
+            for fold in self.task.plan.folds
+            for name in (*fold.train, *fold.dev, *fold.test, *fold.copies)
+        }
+        return [u.id for u in self.task.manifest.utterances] + [
+            u.id for u in self.task.others if u.id in used
+        ]
+
+    def _of_condition(self, score: FoldScore, condition: str) -> FoldScore:
+        """The part of a score that was tested under one condition, its rows as utterances."""
+        rows = self.task.tests.get(condition)
+        if rows is None:
+            return score
+        at = [i for i, name in enumerate(score.test_ids) if name in rows]
+        return replace(
+            score,
+            test_ids=tuple(rows[score.test_ids[i]] for i in at),
+            predictions=tuple(score.predictions[i] for i in at),
+            late=tuple((step, tuple(each[i] for i in at)) for step, each in score.late),
+        )
 
     def _on_record(self, empty: RunRecord) -> RunRecord:
         """What an earlier run left, with the seeds that are asked for now added to it."""
@@ -101,14 +167,14 @@ class Run:
         found = load_record(path)
         return replace(found, expected=tuple(dict.fromkeys([*found.expected, *empty.expected])))
 
-    def _empty(self, row: str) -> RunRecord:
-        task, spec, config = self.task, self.features.spec, self._config(row)
-        tested = {name for fold in task.plan.folds for name in fold.test}
+    def _empty(self, row: str, condition: str) -> RunRecord:
+        task, spec, config = self.task, self.features.spec, self._config(row, condition)
+        tested = {name for fold in task.folds_of(condition) for name in fold.test}
         return RunRecord(
             key=run_key(config),
             corpus=spec.corpus,
             upstream=spec.upstream,
-            augmentation=spec.augmentation,
+            augmentation=task.augmentation or spec.augmentation,
             head=row.partition(":")[0],  # points of one curve share its name
             protocol=task.plan.protocol,
             labels=task.manifest.labels,
@@ -122,6 +188,8 @@ class Run:
             notes=task.notes,
             audit=task.audit.to_json(),
             cost={"gigabytes": self.features.num_bytes / 1e9},
+            condition=condition,
+            strategy=task.strategy,
         )
 
     def _provenance(self) -> dict[str, Json]:
@@ -132,22 +200,47 @@ class Run:
             "inputs": dict(self.task.inputs),
         }
 
-    def _config(self, row: str) -> dict[str, Json]:
-        """What decides the scores, seeds apart: features, audio, labels, folds, head, recipe."""
+    def _config(self, row: str, condition: str) -> dict[str, Json]:
+        """What decides the scores, seeds apart: features, audio, labels, folds, head, recipe.
+
+        The other conditions that are tested along do not enter.
+        """
         task = self.task
-        folds = [[fold.name, fold.train, fold.dev, fold.test] for fold in task.plan.folds]
+        folds = task.folds_of(condition)
         hashes = dict(zip(self.features.ids, self.features.audio_sha256, strict=True))
         audio = {u.id: hashes[u.id] for u in task.manifest.utterances}
+        main = {name: task.truth[name] for name in audio}
+        used = {name for fold in folds for name in (*fold.train, *fold.copies)}
+        used |= {row for row in task.tests.get(condition, {}) if row not in audio}
+        others = {u.id: [hashes[u.id], task.truth[u.id]] for u in task.others if u.id in used}
         return {
             "features": self.features.spec.key,
             "audio": fingerprint(audio),
-            "truth": fingerprint([list(task.manifest.labels), task.truth]),
-            "folds": fingerprint(folds),
+            "truth": fingerprint([list(task.manifest.labels), main]),
+            "folds": fingerprint([_sides(fold) for fold in folds]),
             "protocol": task.plan.protocol,
             "fold_seed": task.fold_seed,
             "row": row,
             "training": self.training.describe(self.head),
+            **({} if condition == CLEAN else {"condition": condition}),
+            **({} if not others else {"others": self._others(others)}),
         }
+
+    def _others(self, rows: Mapping[str, Json]) -> Json:
+        """The further feature sets that a record rests on, and what it takes from them."""
+        parts = self.features.parts if isinstance(self.features, Joined) else ()
+        keys = {
+            f"{part.corpus}@{part.augmentation}": part.features.spec.key
+            for part in parts
+            if any(part.row_id(name) in rows for name in part.kept)
+        }
+        return {"features": keys, "rows": fingerprint(dict(rows))}
+
+
+def _sides(fold: Fold) -> list[Json]:
+    """A fold as the key knows it; folds without copies as they always were."""
+    sides = [fold.name, fold.train, fold.dev, fold.test]
+    return [*sides, fold.copies] if fold.copies else sides
 
 
 def _with(record: RunRecord, scores: Sequence[FoldScore], seconds: float) -> RunRecord:

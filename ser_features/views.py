@@ -1,6 +1,6 @@
 """What heads train on: chosen utterances and layers of a feature set, pooled or frame by frame."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ser_features.errors import TrainError, UsageError
-from ser_features.records import FeatureSetSpec
+from ser_features.records import FeatureSetSpec, Json
 
 Indices = npt.NDArray[np.int64]
 
 
 class Features(Protocol):
-    """The part of ``store.reader.FeatureSet`` that views read."""
+    """The part of ``store.reader.FeatureSet`` that views and runs read."""
 
     @property
     def spec(self) -> FeatureSetSpec:
@@ -27,6 +27,18 @@ class Features(Protocol):
     @property
     def num_frames(self) -> Indices:
         """Frames of each utterance, in the order of ``ids``."""
+
+    @property
+    def audio_sha256(self) -> tuple[str, ...]:
+        """Hash of each utterance's audio, in the order of ``ids``."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes as stored."""
+
+    @property
+    def provenance(self) -> Mapping[str, Json]:
+        """How it was made."""
 
     def pooled(
         self, kind: str, ids: Sequence[str] | None = None, layers: Sequence[int] | None = None
@@ -125,6 +137,24 @@ class Joined:
             for p in self.parts
         ]
         return np.array([counts[number][key] for number, key in self._row.values()], np.int64)
+
+    @property
+    def audio_sha256(self) -> tuple[str, ...]:
+        """Hash of each row's audio, in the order of ``ids``."""
+        hashes = [
+            dict(zip(p.features.ids, p.features.audio_sha256, strict=True)) for p in self.parts
+        ]
+        return tuple(hashes[number][key] for number, key in self._row.values())
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all parts as stored."""
+        return sum(part.features.num_bytes for part in self.parts)
+
+    @property
+    def provenance(self) -> Mapping[str, Json]:
+        """How the first part was made."""
+        return self.parts[0].features.provenance
 
     def pooled(
         self, kind: str, ids: Sequence[str] | None = None, layers: Sequence[int] | None = None

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from ser_features.fingerprint import file_sha256, fingerprint
 from ser_features.heads.table import FRAMES, HEADS
 from ser_features.records import FeatureSetSpec, Fold, FoldScore, Json
 from ser_features.registry import unknown
-from ser_features.store.reader import FeatureSet
+from ser_features.train.extras import Extras
 from ser_features.train.frame_recipes import FRAME_RECIPES, FrameConfig, LinearConfig
 from ser_features.train.recipes import LR_AUTO, SUPERB_RECIPES, SuperbConfig
 from ser_features.train.resnet_recipes import (
@@ -24,11 +24,13 @@ from ser_features.train.resnet_recipes import (
     resnet_config,
 )
 from ser_features.train.stack import IndexedFold, index_folds
+from ser_features.train.strategies import Strategy
 from ser_features.views import Features
 
 Progress = Callable[[int, int], None]
 Indices = npt.NDArray[np.int64]
 Config = SuperbConfig | FrameConfig | ResNetConfig | LinearConfig
+C = TypeVar("C", SuperbConfig, FrameConfig)
 # They bound memory or use threads; results do not depend on them.
 INERT = ("max_bytes", "memory_bytes", "readers")
 BEST_LAYER = "best-layer"
@@ -42,6 +44,11 @@ class Training:
     A recipe counts for the heads that have it; the others take their default. ``steps`` are
     updates, or epochs of heads on frames. ``normalize`` trains pooled heads on the mean of
     layer-normed frames, as s3prl's featurizer option does. ``resnet`` is for the ResNet heads only.
+
+    ``strategy`` says how other data enters; ``rate`` is the share of training samples that a copy
+    stands in for. ``select`` is the checkpoint to test: best on ``dev`` or ``last``; None is the
+    recipe's, and the last one with a strategy (paper 1, section 3.1.2). ``late`` keeps the test
+    predictions of the last fifth of training beside the selected ones (paper 3, section 2.2).
     """
 
     recipe: str | None = None
@@ -52,9 +59,14 @@ class Training:
     normalize: bool = False
     device: str = "cpu"
     resnet: ResNetOptions = field(default_factory=ResNetOptions)
+    strategy: Strategy | None = None
+    rate: float = 0.0
+    select: str | None = None
+    late: bool = False
 
     def config(self, head: str) -> Config:
         """All numbers of a head's training. Raises TrainError where one makes no sense."""
+        self._check(head)
         kind = "mean_layernorm" if self.normalize else "mean"
         if head == "superb":
             return self._superb().validate()
@@ -72,12 +84,42 @@ class Training:
         numbers = {k: v for k, v in asdict(config).items() if k not in INERT}
         if isinstance(config, ResNetConfig):
             numbers["init"] = _sha256_of(config.init)
+        if isinstance(config, SuperbConfig) and config.select == "dev":
+            del numbers["select"]  # older records, where it had no other value, keep their key
         own = {"layers": self.layers or "all", "normalize": self.normalize}
-        return {"head": head, **(own if head == "superb" else {}), **numbers}
+        extras = {
+            "strategy": None if self.strategy is None else self.strategy.describe(),
+            "rate": self.rate,
+            "late": self.late,
+        }
+        given = {name: value for name, value in extras.items() if value}
+        return {"head": head, **(own if head == "superb" else {}), **numbers, **given}
+
+    def _check(self, head: str) -> None:
+        """UsageError for what a head cannot do."""
+        if not 0 <= self.rate <= 1:
+            raise UsageError(f"rate must be between 0 and 1, found {self.rate:g}")
+        if self.strategy is not None:
+            self.strategy.validate()
+        asked = {
+            "a strategy": self.strategy is not None,
+            "a rate": self.rate > 0,
+            "late scores": self.late,
+            "a checkpoint to select": self.select is not None,
+        }
+        if any(asked.values()) and (head in ("linear", "layers") or is_resnet(head)):
+            what = " or ".join(name for name, there in asked.items() if there)
+            raise UsageError(
+                f"head {head!r} does not know {what}; use superb, mlp, attentive or statistics"
+            )
+
+    def _select(self, config: C) -> C:
+        select = self.select or ("last" if self.strategy is not None else config.select)
+        return replace(config, select=select)
 
     def _superb(self) -> SuperbConfig:
         recipe = self.recipe or "quick"
-        config = SUPERB_RECIPES[recipe if recipe in SUPERB_RECIPES else "quick"]
+        config = self._select(SUPERB_RECIPES[recipe if recipe in SUPERB_RECIPES else "quick"])
         if self.steps is not None:
             every = min(config.eval_every, max(1, self.steps // 20))
             config = replace(config, steps=self.steps, eval_every=every)
@@ -87,7 +129,7 @@ class Training:
 
     def _frames(self) -> FrameConfig:
         recipe = self.recipe or "data2vec-ser"
-        config = FRAME_RECIPES[recipe if recipe in FRAME_RECIPES else "data2vec-ser"]
+        config = self._select(FRAME_RECIPES[recipe if recipe in FRAME_RECIPES else "data2vec-ser"])
         changed: dict[str, Any] = {"epochs": self.steps, "lrs": self.lrs, "layers": self.layers}
         if self.weight_decays is not None:
             changed["weight_decay"] = _only(self.weight_decays)
@@ -149,24 +191,51 @@ def needs_frames(heads: Sequence[str]) -> bool:
     return any(HEADS[head].reads == FRAMES for head in heads)
 
 
+@dataclass(frozen=True, slots=True)
+class RowFacts:
+    """What training knows of rows beyond labels, by id.
+
+    ``added`` are the other data of a strategy; ``copy_of`` maps copies to the rows that they may
+    stand in for.
+    """
+
+    added: frozenset[str] = frozenset()
+    copy_of: Mapping[str, str] = field(default_factory=dict)
+
+    def extras(self, features: Features, ids: Sequence[str], training: Training) -> Extras:
+        """The same for a trainer, by row of ``ids``."""
+        frames = dict(zip(features.ids, features.num_frames.tolist(), strict=True))
+        return Extras(
+            added=np.array([name in self.added for name in ids], bool),
+            num_frames=np.array([frames.get(name, 0) for name in ids], np.int64),
+            strategy=training.strategy,
+            rate=training.rate,
+            late=training.late,
+        )
+
+
 def train_head(
     head: str,
-    features: FeatureSet,
+    features: Features,
     ids: Sequence[str],
     labels: Indices,
     folds: Sequence[Fold],
     seeds: Sequence[int],
     training: Training,
     progress: Progress | None = None,
+    facts: RowFacts | None = None,
 ) -> dict[str, list[FoldScore]]:
     """Train ``head`` for every fold and seed; ``labels`` [len(ids)] are class indices.
+
+    ``facts`` say which rows are copies and which are the other data of a strategy.
 
     The result has one entry, ``head``; for ``layers`` one for each layer (``layers:3``) and one
     for the layer that dev chooses (``best-layer``). Raises TrainError where the features or folds
     cannot be trained on.
     """
     by_name = {fold.name: fold for fold in folds}
-    outcomes = _train(head, features, tuple(ids), labels, folds, seeds, training, progress)
+    facts = facts or RowFacts()
+    outcomes = _train(head, features, tuple(ids), labels, folds, seeds, training, progress, facts)
     return {
         name: [outcome.to_fold_score(by_name[outcome.fold]) for outcome in part]
         for name, part in outcomes.items()
@@ -175,13 +244,14 @@ def train_head(
 
 def _train(
     head: str,
-    features: FeatureSet,
+    features: Features,
     ids: tuple[str, ...],
     labels: Indices,
     folds: Sequence[Fold],
     seeds: Sequence[int],
     training: Training,
     progress: Progress | None,
+    facts: RowFacts,
 ) -> dict[str, list[Any]]:
     from ser_features.train.frames import run_frames
     from ser_features.train.linear import best_layers, run_layers, run_linear
@@ -189,17 +259,18 @@ def _train(
     from ser_features.views import FrameView, PooledView
 
     config = training.config(head)
-    indexed = index_folds(folds, ids)
+    indexed = index_folds(folds, ids, facts.copy_of)
     options: Any = {"device": training.device, "progress": progress}
+    extras = facts.extras(features, ids, training)
     if isinstance(config, FrameConfig):
         frames = FrameView(features, ids, config.layers)
-        return {head: run_frames(frames, labels, indexed, seeds, config, **options)}
+        return {head: run_frames(frames, labels, indexed, seeds, config, extras=extras, **options)}
     if isinstance(config, ResNetConfig):
         return {head: _resnet(features, ids, labels, indexed, seeds, config, options)}
     view = PooledView(features, ids, "mean_layernorm" if training.normalize else "mean")
     if isinstance(config, SuperbConfig):
         data = view.load(training.layers or "all")
-        return {head: train_superb(data, labels, indexed, seeds, config, **options)}
+        return {head: train_superb(data, labels, indexed, seeds, config, extras=extras, **options)}
     if head == "linear":
         return {head: run_linear(view, labels, indexed, seeds, config, **options)}
     outcomes = run_layers(view, labels, indexed, seeds, config, **options)

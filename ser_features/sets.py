@@ -1,0 +1,83 @@
+"""The feature sets that a bench needs of one upstream: clean, copies, test conditions, added."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ser_features.errors import UsageError
+from ser_features.extract.pipeline import Options, Report, extract, extract_sets
+from ser_features.extract.progress import Progress
+from ser_features.extract.remarks import remarks
+from ser_features.manifest import Manifest
+from ser_features.mixture import Mixture
+from ser_features.runs import CLEAN
+from ser_features.store.reader import open_feature_set
+
+
+@dataclass(frozen=True, slots=True)
+class Sets:
+    """What was extracted of one upstream; ``added`` is one report a further corpus."""
+
+    clean: Report
+    copies: tuple[Report, ...]
+    conditions: tuple[Report, ...]
+    added: tuple[Report, ...]
+
+    @property
+    def own(self) -> tuple[Report, ...]:
+        """Everything over the bench's own corpus."""
+        return (self.clean, *self.copies, *self.conditions)
+
+    @property
+    def tested(self) -> tuple[str, ...]:
+        """The names of the test conditions."""
+        return tuple(report.spec.augmentation for report in self.conditions)
+
+    @property
+    def sentences(self) -> Iterator[str]:
+        """What a user should read about the extractions."""
+        return (line for report in (*self.own, *self.added) for line in remarks(report))
+
+    def open(self, store: Path, added: Sequence[Manifest]) -> Mixture:
+        """The sets to read; ``added`` are the further corpora, without what was rejected."""
+        known = {report.spec.augmentation: report for report in (*self.conditions, *self.copies)}
+        opened = {name: open_feature_set(store, each.spec) for name, each in known.items()}
+        named = [report.spec.augmentation for report in self.copies]
+        return Mixture(
+            open_feature_set(store, self.clean.spec),
+            copies={name: opened[name] for name in named},
+            conditions={name: opened[name] for name in self.tested if name != CLEAN},
+            added=tuple(
+                (manifest, open_feature_set(store, report.spec))
+                for manifest, report in zip(added, self.added, strict=True)
+            ),
+        )
+
+
+def make_sets(
+    manifest: Manifest,
+    request: str,
+    added: Sequence[Manifest],
+    store: Path,
+    how: Options,
+    augment: Sequence[str],
+    copies: int,
+    conditions: Sequence[str],
+    progress: Progress,
+) -> Sets:
+    """Extract what is missing of one upstream, for training and testing.
+
+    ``augment`` (each ``copies`` times) and ``conditions`` are augmentations as users write them.
+    Raises as ``extract`` does, and UsageError where two different sets would share a name.
+    """
+    training = replace(how, augment=(CLEAN, *augment), copies=copies)
+    clean, *copied = extract_sets(manifest, request, store, training, progress)
+    testing = replace(how, augment=tuple(conditions), copies=1)
+    tested = extract_sets(manifest, request, store, testing, progress)
+    others = tuple(extract(one, request, store, how, progress) for one in added)
+    keys: dict[str, str] = {}
+    for report in (clean, *copied, *tested):
+        name, key = report.spec.augmentation, report.spec.key
+        if keys.setdefault(name, key) != key:
+            raise UsageError(f"two different augmentations are called {name!r}: use one folder")
+    return Sets(clean, tuple(copied), tested, others)
