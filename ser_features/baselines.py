@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.tree import DecisionTreeClassifier
@@ -133,6 +133,14 @@ def baseline_records(
             )
         )
     return records
+
+
+def under(record: RunRecord, condition: str) -> RunRecord:
+    """The same baseline as a record of another test condition."""
+    if condition == record.condition:
+        return record
+    config = {**record.config, "condition": condition}
+    return replace(record, key=fingerprint(config), condition=condition, config=config)
 
 
 def _content(folds: Sequence[Fold], facts: Facts) -> str:

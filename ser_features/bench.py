@@ -7,7 +7,7 @@ from pathlib import Path
 from ser_features import __version__
 from ser_features.audio import probe
 from ser_features.audit import audit
-from ser_features.baselines import Facts, baseline_records
+from ser_features.baselines import Facts, baseline_records, under
 from ser_features.errors import RejectsError, UsageError
 from ser_features.extract.pipeline import Options, Report
 from ser_features.extract.progress import Progress, Silent
@@ -92,7 +92,7 @@ def bench(
     rests = [_without_rejects(o, [s.added[i] for s in made], options) for i, o in enumerate(others)]
     mixtures = [sets.open(store, rests) for sets in made]
     task = _task(kept, len(selected) - len(kept), mixtures[0], options)
-    records = _baselines(task, results)
+    records = _baselines(task, results, made[0].tested)
     for sets, mixture, request in zip(made, mixtures, requests, strict=True):
         for training in options.trainings:
             inputs = _inputs(options, request, training)
@@ -151,7 +151,7 @@ def _check_mixture(options: BenchOptions, corpora: Sequence[Manifest]) -> None:
 def _inputs(options: BenchOptions, request: str, training_: Training) -> dict[str, Json]:
     """All that ``options_of`` needs to give these options back, for one upstream."""
     extraction, training = asdict(options.extraction), asdict(training_)
-    own = {"labels": options.labels, "allow_rejects": options.allow_rejects}
+    own: dict[str, Json] = {"labels": options.labels, "allow_rejects": options.allow_rejects}
     own |= {"augment": options.augment, "copies": options.copies, "conditions": options.conditions}
     settings = {**own, "extraction": extraction, "training": training, "upstream": request}
     return {**options.inputs, **settings}
@@ -163,6 +163,8 @@ def options_of(record: RunRecord) -> BenchOptions:
     head = record.head.partition(":")[0]
     try:
         labels, training = inputs["labels"], dict(inputs["training"])
+        extraction = dict(inputs["extraction"])
+        extraction["augment"] = tuple(extraction.get("augment", ()))
         for name in ("lrs", "weight_decays"):
             training[name] = None if training[name] is None else tuple(training[name])
         training["resnet"] = ResNetOptions(**training.get("resnet", {}))
@@ -176,7 +178,7 @@ def options_of(record: RunRecord) -> BenchOptions:
             fold_seed=record.config["fold_seed"],
             allow_rejects=inputs["allow_rejects"],
             training=Training(**training),
-            extraction=Options(**inputs["extraction"]),
+            extraction=Options(**extraction),
             inputs={name: inputs[name] for name in ("source", "store", "added") if name in inputs},
             augment=tuple(inputs.get("augment", ())),
             copies=inputs.get("copies", 1),
@@ -226,7 +228,8 @@ def _task(kept: Manifest, num_rejects: int, mixture: Mixture, options: BenchOpti
     return Task(kept, plan, options.fold_seed, found, num_rejects, options.inputs)
 
 
-def _baselines(task: Task, results: Path) -> list[RunRecord]:
+def _baselines(task: Task, results: Path, conditions: Sequence[str]) -> list[RunRecord]:
+    """They hear nothing, so they say the same under every test condition."""
     headers = {u.id: probe(u) for u in task.manifest.utterances}
     seconds = {name: header.num_samples / header.sample_rate for name, header in headers.items()}
     records = baseline_records(
@@ -240,6 +243,7 @@ def _baselines(task: Task, results: Path) -> list[RunRecord]:
         notes=task.notes,
         num_rejects=task.num_rejects,
     )
-    for record in records:
+    every = [under(record, condition) for condition in conditions for record in records]
+    for record in every:
         save_record(results, record)
-    return records
+    return every

@@ -95,7 +95,7 @@ def _row(
 
 _COPIED = (
     "key", "corpus", "upstream", "augmentation", "head", "protocol", "labels", "num_rejects",
-    "notes", "audit", "config", "provenance",
+    "notes", "audit", "config", "provenance", "condition", "strategy",
 )  # fmt: skip
 
 
@@ -144,6 +144,8 @@ def _fold_score(record: RunRecord, score: FoldScore) -> dict[str, Json]:
         "best_step": score.best_step,
         "setting": dict(score.setting),
         "seconds": score.seconds,
+        **({"schedule": [dict(each) for each in score.schedule]} if score.schedule else {}),
+        **({"domain_accuracy": score.domain_curve[-1][1]} if score.domain_curve else {}),
     }
 
 
@@ -178,7 +180,23 @@ def _scored(row: Row, record: RunRecord, outcomes: Outcomes, num_resamples: int,
         ci_num_units=uar_ci.num_units,
         per_class_recall=pooled.recall,
         confusion=pooled.confusion,
+        late=_late(record),
     )
+
+
+def _late(record: RunRecord) -> dict[str, float]:
+    """Each metric over the late evaluations: the mean and deviation of its average over runs."""
+    by_step: dict[int, list[metrics.Scores]] = {}
+    for score in record.scores:
+        truth = [record.truth[name] for name in score.test_ids]
+        for step, predicted in score.late:
+            by_step.setdefault(step, []).append(metrics.score(truth, predicted, len(record.labels)))
+    whole = [found for found in by_step.values() if len(found) == len(record.scores)]
+    late: dict[str, float] = {"evaluations": float(len(whole))} if whole else {}
+    for name in significance.METRICS if whole else ():
+        values = [float(np.mean([getattr(each, name) for each in found])) for found in whole]
+        late |= {name: float(np.mean(values)), f"{name}_std": _std(values) or 0.0}
+    return late
 
 
 def _std(values: Sequence[float]) -> float | None:
@@ -247,6 +265,6 @@ def _mark(rows: list[Row], members: Sequence[int], mark: str, remark: str | None
 
 def _order(row: Row) -> tuple[Any, ...]:
     curve = row.layer is not None
-    names = (row.upstream, row.augmentation, row.head)
+    names = (row.upstream, row.augmentation, row.strategy, row.head)
     first = (*names, row.layer) if curve else (not row.complete, -(row.uar or 0.0), *names)
     return (*row.group, curve, first, row.key)

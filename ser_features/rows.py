@@ -67,6 +67,9 @@ class Row:
     (means over folds); sample standard deviations, None for a single value. ``confusion`` counts
     [truth][prediction] over folds and seeds; ``per_class_recall`` comes from it. ``layer`` is set
     in rows of head ``layers``: points of a curve, never ranked. ``data`` names what was tested.
+    ``late`` holds each metric's mean and sample deviation (``uar``, ``uar_std`` …) over the
+    evaluations in the last fifth of training, of the score averaged over folds and seeds (paper 3,
+    section 2.2); it is never what a row is ranked by.
     """
 
     key: str
@@ -111,11 +114,14 @@ class Row:
     config: Mapping[str, Json] = field(default_factory=dict)
     provenance: Mapping[str, Json] = field(default_factory=dict)
     paths: tuple[str, ...] = ()
+    condition: str = "clean"
+    strategy: str = ""
+    late: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def group(self) -> tuple[str, str, tuple[str, ...]]:
-        """What a table section shares: corpus, protocol, labels."""
-        return self.corpus, self.protocol, self.labels
+    def group(self) -> tuple[str, str, tuple[str, ...], str]:
+        """What a table section shares: corpus, protocol, labels, test condition."""
+        return self.corpus, self.protocol, self.labels, self.condition
 
     @property
     def is_baseline(self) -> bool:

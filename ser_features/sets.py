@@ -67,17 +67,21 @@ def make_sets(
 ) -> Sets:
     """Extract what is missing of one upstream, for training and testing.
 
-    ``augment`` (each ``copies`` times) and ``conditions`` are augmentations as users write them.
+    ``augment`` (each ``copies`` times) and ``conditions`` are augmentations as users write them;
+    ``clean`` among the conditions comes first.
     Raises as ``extract`` does, and UsageError where two different sets would share a name.
     """
     training = replace(how, augment=(CLEAN, *augment), copies=copies)
     clean, *copied = extract_sets(manifest, request, store, training, progress)
-    testing = replace(how, augment=tuple(conditions), copies=1)
-    tested = extract_sets(manifest, request, store, testing, progress)
+    noisy = dict.fromkeys(one for one in conditions if one.strip() != CLEAN)
+    tested = [] if len(noisy) == len(conditions) else [clean]
+    if noisy:
+        testing = replace(how, augment=tuple(noisy), copies=1)
+        tested += extract_sets(manifest, request, store, testing, progress)
     others = tuple(extract(one, request, store, how, progress) for one in added)
     keys: dict[str, str] = {}
     for report in (clean, *copied, *tested):
         name, key = report.spec.augmentation, report.spec.key
         if keys.setdefault(name, key) != key:
             raise UsageError(f"two different augmentations are called {name!r}: use one folder")
-    return Sets(clean, tuple(copied), tested, others)
+    return Sets(clean, tuple(copied), tuple(tested), others)

@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ser_features_cli import mixing as m
 from ser_features_cli import options as o
 from ser_features_cli.console import bars, line
 from ser_features_cli.leaderboard import check_format, show
@@ -104,6 +105,16 @@ def bench(
     workers: o.WorkersOption = 4,
     max_seconds: o.MaxSecondsOption = None,
     allow_rejects: o.RejectsOption = False,
+    augment: o.AugmentOption = None,
+    copies: o.CopiesOption = 1,
+    augment_seed: o.AugmentSeedOption = 0,
+    rate: m.RateOption = 0.0,
+    test_condition: m.ConditionOption = None,
+    added: m.AddedOption = None,
+    strategy: m.StrategyOption = None,
+    ratio: m.RatioOption = None,
+    select: m.SelectOption = None,
+    late: m.LateOption = False,
     format: FormatOption = "table",
     output: OutputOption = None,
     quiet: o.QuietOption = False,
@@ -114,6 +125,13 @@ def bench(
 
     Example: serfeat bench --corpus emodb=/data/emodb --labels angry,happy,neutral,sad \
     --upstreams fbank,hubert-base,hubert-base@random:0 --store features --results results
+
+    Example: serfeat bench --corpus emodb=/data/emodb --upstreams hubert-base \
+    --augment noise:snr=10/5/0,folder=/data/noise --copies 6 --test-condition clean \
+    --test-condition noise:snr=0,folder=/data/noise
+
+    Example: serfeat bench --corpus emodb=/data/emodb --upstreams data2vec-base --heads mlp \
+    --labels angry,happy,neutral,sad --added tts=tts.csv --strategy curriculum --ratio 0.25,0.5,1
     """
     check_format(format)
     requests = o.read_requests(upstreams)
@@ -144,6 +162,10 @@ def bench(
             layers,
             normalize,
             device,
+            strategy=m.read_strategy(strategy),
+            rate=rate,
+            select=select,
+            late=late,
         ),
         extraction=Options(
             frames,
@@ -152,11 +174,16 @@ def bench(
             batch_seconds,
             workers,
             max_seconds,
+            seed=augment_seed,
             engine=engine,
             devices=devices,
         ),
+        augment=tuple(augment or ()),
+        copies=copies,
+        conditions=tuple(test_condition or ("clean",)),
+        ratios=parse_numbers(ratio, "--ratio") or (),
     )
-    run_bench(sources, requests, store, results, settings, quiet)
+    run_bench(sources, requests, store, results, settings, quiet, m.read_added(added))
     show([results], format, output)
     if output is not None and not quiet:
         show([results])
@@ -169,18 +196,23 @@ def run_bench(
     results: Path,
     settings: "BenchOptions",
     quiet: bool,
+    added: "list[ManifestSource] | None" = None,
 ) -> None:
     """Bench every corpus, with progress bars; notes of a corpus are printed last."""
     from ser_features.bench import bench as run
     from ser_features.bench import prepare
 
     manifests = o.read_manifests(sources)
+    others = [source.read() for source in added or []]
     for one in manifests:  # what is wrong with the last must not show after hours on the first
-        prepare(one, requests, settings)
+        prepare(one, requests, settings, others)
     for source, one in zip(sources, manifests, strict=True):
-        own = replace(settings, inputs={"source": source.to_json(), "store": str(store.absolute())})
+        inputs: dict[str, Any] = {"source": source.to_json(), "store": str(store.absolute())}
+        if added:
+            inputs["added"] = [each.to_json() for each in added]
+        own = replace(settings, inputs=inputs)
         with bars(quiet) as progress:
-            records = run(one, requests, store, results, own, progress)
+            records = run(one, requests, store, results, own, progress, others)
         notes = dict.fromkeys(note for record in records for note in record.notes)
         for note in [] if quiet else notes:
             line(f"note: {note}")

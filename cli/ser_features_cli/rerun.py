@@ -32,9 +32,11 @@ def rerun(
     options = options_of(old)
     inputs = old.provenance["inputs"]
     manifest = source_from_json(options.inputs.get("source")).read()
+    added = [source_from_json(each).read() for each in options.inputs.get("added", ())]
     place = store or Path(str(inputs.get("store", "features")))
     with TemporaryDirectory() as scratch, bars() as progress:
-        new = bench(manifest, [inputs["upstream"]], place, Path(scratch), options, progress)
+        upstream, scratch_results = [inputs["upstream"]], Path(scratch)
+        new = bench(manifest, upstream, place, scratch_results, options, progress, added)
     same = [each for each in new if each.key == old.key]
     if not same:
         raise ResultsError(

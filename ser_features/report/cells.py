@@ -21,13 +21,17 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Rows on one corpus, protocol and set of labels; ``curves`` are its rows of head layers."""
+    """Rows on one corpus, protocol, set of labels and test condition.
+
+    ``curves`` are its rows of head layers.
+    """
 
     corpus: str
     protocol: str
     labels: tuple[str, ...]
     rows: tuple[Row, ...]
     curves: tuple[Curve, ...]
+    condition: str = "clean"
 
     @property
     def title(self) -> str:
@@ -36,16 +40,20 @@ class Section:
         utterances = max((row.num_utterances for row in every), default=0)
         speakers = max((row.num_speakers for row in every), default=0)
         size = f"{utterances} utterances, {speakers or 'unknown'} speakers"
-        return clean(f"{self.corpus} · {self.protocol} · {', '.join(self.labels)} · {size}")
+        tested = [] if self.condition == "clean" else [f"tested under {self.condition}"]
+        return clean(
+            " · ".join([self.corpus, self.protocol, ", ".join(self.labels), *tested, size])
+        )
 
 
 def sections(rows: Sequence[Row]) -> list[Section]:
     """The rows by group, in the order given."""
     found = []
-    for (corpus, protocol, labels), group in groupby(rows, lambda row: row.group):
+    for (corpus, protocol, labels, condition), group in groupby(rows, lambda row: row.group):
         members = list(group)
         table = tuple(row for row in members if row.layer is None or not row.complete)
-        found.append(Section(corpus, protocol, labels, table, tuple(_curves(members))))
+        curves = tuple(_curves(members))
+        found.append(Section(corpus, protocol, labels, table, curves, condition))
     return found
 
 
@@ -92,9 +100,25 @@ def uar(row: Row) -> str:
 
 
 def name(row: Row) -> str:
-    """The upstream and, where there is one, its augmentation."""
-    augmented = row.augmentation not in ("", "none", "clean")
-    return clean(f"{row.upstream} + {row.augmentation}" if augmented else row.upstream)
+    """The upstream and, where there are, its augmentation and strategy."""
+    return " + ".join(filter(None, (clean(row.upstream), augmentation(row), strategy(row))))
+
+
+def augmentation(row: Row) -> str:
+    """What was done to the training side; nothing where it is clean."""
+    return "" if row.augmentation in ("", "none", "clean") else clean(row.augmentation)
+
+
+def strategy(row: Row) -> str:
+    """How other data entered training; nothing where none did."""
+    return clean(row.strategy)
+
+
+def late(row: Row) -> str:
+    """UAR over the last fifth of training, mean ± deviation in percent."""
+    if not row.late:
+        return ""
+    return f"{percent(row.late['uar'])} ± {percent(row.late['uar_std'])}"
 
 
 def symbols(row: Row) -> str:
@@ -140,6 +164,11 @@ def legend(rows: Sequence[Row]) -> list[str]:
         resampled = ", ".join(f"{count} {unit}" for count, unit in units)
         lines.append(f"95 % CI: of the UAR, by a bootstrap that resamples {resampled}")
         lines.append("± folds / seeds: standard deviation of the UAR over folds, and over seeds")
+    if any(row.late for row in rows):
+        lines.append(
+            "late UAR: mean ± deviation over the evaluations in the last 20 % of training; "
+            "rows are ranked by the selected checkpoint's UAR"
+        )
     return lines
 
 

@@ -18,12 +18,17 @@ class Column:
 
     title: str
     cell: Callable[[Row], str]
-    rank: int
+    rank: float
     justify: str = "right"
 
 
+NAMES = 0.5
+"""Rank of columns that tell rows apart: as good as never dropped, but left out where empty."""
+
 COLUMNS = (
-    Column("upstream", cells.name, 0, "left"),
+    Column("upstream", lambda row: cells.clean(row.upstream), 0, "left"),
+    Column("augmentation", cells.augmentation, NAMES, "left"),
+    Column("strategy", cells.strategy, NAMES, "left"),
     Column("head", lambda row: cells.clean(row.head), 0, "left"),
     Column("UAR", cells.uar, 0),
     Column("95 % CI", cells.interval, 2),
@@ -31,6 +36,7 @@ COLUMNS = (
     Column("WA", lambda row: cells.percent(row.wa), 3),
     Column("macro-F1", lambda row: cells.percent(row.macro_f1), 7),
     Column("weighted F1", lambda row: cells.percent(row.weighted_f1), 6),
+    Column("late UAR", cells.late, 6),
     Column("layer weights", lambda row: cells.strip(row.layer_weights), 4, "left"),
     Column("marks", cells.symbols, 1, "left"),
 )
@@ -48,7 +54,7 @@ class SectionTable:
         columns = [c for c in COLUMNS if c.rank == 0 or any(c.cell(row) for row in self.rows)]
         while _width(columns, self.rows) > options.max_width:
             last = max(columns, key=lambda column: column.rank)
-            if last.rank == 0:
+            if last.rank < 1:
                 break
             columns.remove(last)
         yield self._table(columns)

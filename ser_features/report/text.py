@@ -11,6 +11,7 @@ from ser_features.report import cells
 from ser_features.rows import Row, row_json, to_json
 
 _NESTED = ("fold_scores", "audit", "config", "provenance")
+_NAMES = ("upstream", "augmentation", "strategy", "head")
 
 
 def as_json(rows: Sequence[Row], problems: Sequence[str] = ()) -> str:
@@ -56,7 +57,9 @@ def _joined(value: Json) -> Json:
 def _columns(rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
     """Title -> cell of a human's table; percent."""
     columns: dict[str, Callable[[Row], str]] = {
-        "upstream": cells.name,
+        "upstream": lambda row: cells.clean(row.upstream),
+        "augmentation": cells.augmentation,
+        "strategy": cells.strategy,
         "head": lambda row: cells.clean(row.head),
         "UAR": cells.uar,
         "95 % CI": cells.interval,
@@ -64,10 +67,11 @@ def _columns(rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
         "WA": lambda row: cells.percent(row.wa),
         "macro-F1": lambda row: cells.percent(row.macro_f1),
         "weighted F1": lambda row: cells.percent(row.weighted_f1),
+        "late UAR": cells.late,
         "layer weights": lambda row: cells.strip(row.layer_weights),
         "marks": cells.symbols,
     }
-    optional = ("layer weights", "marks")
+    optional = ("augmentation", "strategy", "late UAR", "layer weights", "marks")
     return {t: c for t, c in columns.items() if t not in optional or any(map(c, rows))}
 
 
@@ -87,7 +91,7 @@ def as_markdown(rows: Sequence[Row], problems: Sequence[str] = ()) -> str:
 
 def _markdown_table(rows: Sequence[Row]) -> Iterable[str]:
     columns = _columns(rows)
-    left = ("upstream", "head", "layer weights", "marks")
+    left = (*_NAMES, "layer weights", "marks")
     yield f"| {' | '.join(columns)} |"
     yield "|" + "|".join(" --- " if title in left else " ---: " for title in columns) + "|"
     for row in rows:
@@ -118,7 +122,7 @@ def as_latex(rows: Sequence[Row], problems: Sequence[str] = ()) -> str:
 
 def _latex_table(rows: Sequence[Row]) -> Iterable[str]:
     columns = {title: c for title, c in _columns(rows).items() if title != "layer weights"}
-    left = ("upstream", "head", "marks")
+    left = (*_NAMES, "marks")
     yield f"\\begin{{tabular}}{{{''.join('l' if t in left else 'r' for t in columns)}}}"
     yield "\\toprule"
     yield " & ".join(map(_latex, columns)) + " \\\\"
