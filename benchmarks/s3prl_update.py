@@ -9,45 +9,16 @@ head, batches of 4 padded random waveforms, 8 accumulated: one update of 32, as 
 
 import argparse
 import json
-import os
-import sys
 import time
-import types
-import warnings
-from argparse import Namespace
 
-warnings.filterwarnings("ignore")
-if "SERFEAT_S3PRL" in os.environ:
-    sys.path.insert(0, os.environ["SERFEAT_S3PRL"])
-# torchaudio's compiled part does not load beside a CPU torch, and none of it is used here.
-for name in ("torchaudio", "torchaudio.sox_effects", "torchaudio.transforms"):
-    sys.modules[name] = types.ModuleType(name)
-audio = sys.modules["torchaudio"]
-audio.__path__ = []
-audio.transforms = sys.modules["torchaudio.transforms"]
-audio.transforms.Resample = audio.sox_effects = object
-audio.set_audio_backend = audio.load = lambda *_: None
-
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from s3prl.downstream.model import UtteranceLevel  # noqa: E402
-from s3prl.upstream.hubert import expert as hubert  # noqa: E402
-from s3prl.upstream.hubert.hubert_model import (  # noqa: E402
-    HubertConfig,
-    HubertModel,
-    HubertPretrainingConfig,
-)
-from s3prl.upstream.interfaces import Featurizer  # noqa: E402
-from torch import nn  # noqa: E402
+import numpy as np
+import s3prl_hubert
+import torch
+from s3prl.downstream.model import UtteranceLevel
+from s3prl.upstream.interfaces import Featurizer
+from torch import nn
 
 RATE, MICRO, ACCUMULATE, CLASSES = 16000, 4, 8, 4
-
-
-def load(_: object) -> tuple[nn.Module, Namespace]:
-    torch.manual_seed(0)
-    config = HubertConfig(label_rate=50.0)
-    model = HubertModel(config, HubertPretrainingConfig(), [["x"] * 504])
-    return model.eval(), Namespace(normalize=False)
 
 
 def update(upstream: nn.Module, head: dict[str, nn.Module], adam: torch.optim.Adam) -> float:
@@ -74,8 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--updates", type=int, default=3)
     args = parser.parse_args()
-    hubert.load_converted_model = load
-    upstream = hubert.UpstreamExpert("random").eval()
+    upstream = s3prl_hubert.upstream()
     head = {
         "featurizer": Featurizer(upstream, upstream_device="cpu"),
         "projector": nn.Linear(768, 256),

@@ -26,12 +26,29 @@ def pool(hidden: Tensor, num_frames: Sequence[int]) -> Pooled:
     NaN included, does not. Layer norm has no affine parameters and eps 1e-5, as s3prl's
     ``Featurizer(normalize=True)``.
     """
+    parts = (_pool_each if hidden.device.type == "cpu" else _pool_padded)(hidden, num_frames)
+    mean, std, normed = (part.cpu().numpy() for part in parts)
+    return Pooled(mean, std, normed)
+
+
+def _pool_each(hidden: Tensor, num_frames: Sequence[int]) -> tuple[Tensor, ...]:
+    """Three tensors [B, L, D], utterance by utterance: each stays in a CPU's cache."""
+    rows = []
+    for b, end in enumerate(num_frames):
+        frames = hidden[:, b, :end].float().contiguous()  # [L, T, D]
+        normed = F.layer_norm(frames, frames.shape[-1:]).mean(1)
+        mean = frames.mean(1)
+        std = (frames - mean[:, None]).square_().mean(1).sqrt_()
+        rows.append((mean, std, normed))
+    return tuple(torch.stack(parts) for parts in zip(*rows, strict=True))
+
+
+def _pool_padded(hidden: Tensor, num_frames: Sequence[int]) -> tuple[Tensor, ...]:
+    """Three tensors [B, L, D], layer by layer over the padded batch: few launches on a GPU."""
     counts = torch.tensor(num_frames, device=hidden.device)
     mask = (torch.arange(hidden.shape[2], device=hidden.device) < counts[:, None])[..., None]
     layers = [_pool_layer(layer.float(), mask, counts[:, None]) for layer in hidden]
-    # three tensors [B, L, D]
-    mean, std, normed = (torch.stack(parts, 1).cpu().numpy() for parts in zip(*layers, strict=True))
-    return Pooled(mean, std, normed)
+    return tuple(torch.stack(parts, 1) for parts in zip(*layers, strict=True))
 
 
 def _pool_layer(layer: Tensor, mask: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -72,22 +72,29 @@ class ValidFrames(nn.Module):
 
 
 class Attention(nn.Module):
-    """An encoder layer's self-attention on SDPA, its three projections as one product."""
+    """An encoder layer's self-attention on SDPA, its three projections as one product.
+
+    In bfloat16 on a CPU as plain products (what transformers calls eager), half of SDPA's time; the
+    rounded scores add 5 % to the deviation that bfloat16 has anyway (benchmarks/README.md).
+    """
 
     def __init__(self, inner: Any, batch: Batch) -> None:
         super().__init__()
         self.batch, self.heads = batch, inner.num_heads
+        weight = inner.q_proj.weight
+        self.eager = weight.is_cpu and weight.dtype == torch.bfloat16
+        self.unread = _unread(inner, weight)
         parts = (inner.q_proj, inner.k_proj, inner.v_proj)
         self.qkv = nn.Linear(1, 1, device="meta")
         self.qkv.weight = _frozen([part.weight for part in parts])
         self.qkv.bias = _frozen([part.bias for part in parts])
         self.out_proj = inner.out_proj
 
-    def forward(self, hidden_states: Tensor, **_: object) -> tuple[Tensor, None]:
+    def forward(self, hidden_states: Tensor, **_: object) -> tuple[Tensor | None, ...]:
         """[B, T, D] to [B, T, D], or packed."""
         mask = self.batch.mask
         biases = [None if mask is None else mask[:, None, None]] * len(self.batch.frames)
-        return self._mix(hidden_states, biases), None
+        return self._mix(hidden_states, biases), *self.unread
 
     def _mix(self, hidden: Tensor, biases: Sequence[Tensor | None]) -> Tensor:
         """Attention within each row; a row's bias is added to its scores, or masks them."""
@@ -99,7 +106,11 @@ class Attention(nn.Module):
     def _attend(self, qkv: Tensor, bias: Tensor | None) -> Tensor:
         heads = qkv.view(*qkv.shape[:2], 3, self.heads, -1)
         query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, H, T, D / H]
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        if self.eager:
+            scores = (query * key.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+            mixed = torch.softmax(scores if bias is None else scores + bias, -1) @ value
+        else:
+            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         return mixed.transpose(1, 2).flatten(2)
 
 
@@ -117,7 +128,7 @@ class GatedBiasAttention(Attention):
 
     def forward(  # type: ignore[override]
         self, hidden_states: Tensor, position_bias: Tensor | None = None, **_: object
-    ) -> tuple[Tensor, None, Tensor]:
+    ) -> tuple[Tensor | None, ...]:
         """As Attention; the bias [H, T, T] of the first layer serves the others."""
         if position_bias is None and self.inner is not None:
             frames = max(self.batch.frames)
@@ -141,6 +152,13 @@ class GatedBiasAttention(Attention):
         a, b = torch.sigmoid(pairs).unbind(-1)
         factor: Tensor = a * (b * self.constant.flatten() - 1.0) + 2.0
         return factor
+
+
+def _unread(inner: Any, weight: Tensor) -> tuple[None, ...]:
+    """Attention weights and states that nobody reads; how many differs between versions."""
+    if hasattr(inner, "gru_rel_pos_linear"):
+        return ()
+    return (None,) * (len(inner(weight.new_zeros(1, 1, weight.shape[1]))) - 1)
 
 
 def _frozen(parts: Sequence[Tensor]) -> nn.Parameter:

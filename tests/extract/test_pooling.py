@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ser_features.extract.pooling import pool, ragged_frames
+from ser_features.extract.pooling import _pool_each, _pool_padded, pool, ragged_frames
 
 
 @given(
@@ -34,3 +34,13 @@ def test_ragged_frames_are_the_utterances_one_after_another():
     assert joined.shape == (4, 2, 4)
     np.testing.assert_array_equal(joined[:3, 1], hidden[1, 0].numpy())
     np.testing.assert_array_equal(joined[3, 0], hidden[0, 1, 0].numpy())
+
+
+def test_both_ways_of_pooling_agree():
+    torch.manual_seed(0)
+    hidden = 3 + torch.randn(4, 3, 50, 32)
+    counts = (50, 1, 17)
+    hidden[:, 1, 1:] = hidden[:, 2, 17:] = float("nan")
+    for got, want in zip(_pool_each(hidden, counts), _pool_padded(hidden, counts), strict=True):
+        assert got.shape == (3, 4, 32)
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
