@@ -8,7 +8,17 @@ import typer
 
 from ser_features import __version__
 from ser_features.errors import RejectsError, SerfeatError, UsageError
-from ser_features_cli import bench, conditions, demo, extract, leaderboard, lists, rerun, store
+from ser_features_cli import (
+    augment,
+    bench,
+    conditions,
+    demo,
+    extract,
+    leaderboard,
+    lists,
+    rerun,
+    store,
+)
 from ser_features_cli.console import err
 
 app = typer.Typer(
@@ -35,6 +45,7 @@ app.command("corpora")(lists.corpora)
 app.command("heads")(lists.heads)
 app.command("augmentations")(lists.augmentations)
 app.command("protocols")(lists.protocols)
+app.add_typer(augment.app, name="augment")
 app.add_typer(store.app, name="store")
 
 
