@@ -19,6 +19,7 @@ from ser_features.records import Json, RunRecord
 from ser_features.results import save_record
 from ser_features.runs import CLEAN, Run, Task
 from ser_features.sets import make_sets
+from ser_features.store.place import Place
 from ser_features.train.resnet_recipes import ResNetOptions
 from ser_features.train.run import BEST_LAYER, Training, check_recipe, needs_frames
 from ser_features.train.strategies import Strategy
@@ -66,7 +67,7 @@ class BenchOptions:
 def bench(
     manifest: Manifest,
     requests: Sequence[str],
-    store: Path,
+    store: Place,
     results: Path,
     options: BenchOptions | None = None,
     progress: Progress | None = None,

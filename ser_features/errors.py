@@ -53,6 +53,10 @@ class StoreLockedError(StoreError):
     """Another process is writing this feature set."""
 
 
+class UnreachableError(StoreError):
+    """A store elsewhere gave no answer, or refused: what it holds is not known, so not damaged."""
+
+
 class DamageError(StoreError):
     """Stored bytes do not match their checksum."""
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from ser_features.errors import UsageError
 from ser_features.extract.pipeline import Options, Report, extract, extract_sets
@@ -11,6 +10,7 @@ from ser_features.extract.remarks import remarks
 from ser_features.manifest import Manifest
 from ser_features.mixture import Mixture
 from ser_features.runs import CLEAN
+from ser_features.store.place import Place
 from ser_features.store.reader import open_feature_set
 
 
@@ -38,7 +38,7 @@ class Sets:
         """What a user should read about the extractions."""
         return (line for report in (*self.own, *self.added) for line in remarks(report))
 
-    def open(self, store: Path, added: Sequence[Manifest]) -> Mixture:
+    def open(self, store: Place, added: Sequence[Manifest]) -> Mixture:
         """The sets to read; ``added`` are the further corpora, without what was rejected."""
         known = {report.spec.augmentation: report for report in (*self.conditions, *self.copies)}
         opened = {name: open_feature_set(store, each.spec) for name, each in known.items()}
@@ -58,7 +58,7 @@ def make_sets(
     manifest: Manifest,
     request: str,
     added: Sequence[Manifest],
-    store: Path,
+    store: Place,
     how: Options,
     augment: Sequence[str],
     copies: int,

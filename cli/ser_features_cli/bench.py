@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ser_features.store.place import Place, address
 from ser_features_cli import mixing as m
 from ser_features_cli import options as o
 from ser_features_cli.console import bars, line
@@ -192,7 +193,7 @@ def bench(
 def run_bench(
     sources: "list[ManifestSource]",
     requests: list[str],
-    store: Path,
+    store: Place,
     results: Path,
     settings: "BenchOptions",
     quiet: bool,
@@ -207,7 +208,7 @@ def run_bench(
     for one in manifests:  # what is wrong with the last must not show after hours on the first
         prepare(one, requests, settings, others)
     for source, one in zip(sources, manifests, strict=True):
-        inputs: dict[str, Any] = {"source": source.to_json(), "store": str(store.absolute())}
+        inputs: dict[str, Any] = {"source": source.to_json(), "store": address(store)}
         if added:
             inputs["added"] = [each.to_json() for each in added]
         own = replace(settings, inputs=inputs)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ser_features.errors import UsageError
+from ser_features.store.place import Place, open_root
 
 if TYPE_CHECKING:
     from ser_features.corpora.source import ManifestSource
@@ -63,10 +64,26 @@ PartialOption = Annotated[
         "--allow-partial", help="Accept a corpus whose counts differ from the published ones."
     ),
 ]
+
+
+def open_store(text: str | Path) -> Place:
+    """What ``--store`` names; UsageError where it cannot be a store."""
+    store = open_root(text)
+    if isinstance(store, Path) and store.is_file():
+        raise UsageError(f"the store {store} is a file; expected a folder")
+    return store
+
+
+STORE_METAVAR = "FOLDER|s3://BUCKET/FOLDER"
+STORE_HELP = "The feature store: a folder, or one on object storage (extra: s3)."
 StoreOption = Annotated[
-    Path,
+    Place,
     typer.Option(
-        "--store", help="The feature store's folder.", envvar="SERFEAT_STORE", file_okay=False
+        "--store",
+        help=STORE_HELP,
+        envvar="SERFEAT_STORE",
+        parser=open_store,
+        metavar=STORE_METAVAR,
     ),
 ]
 UpstreamsOption = Annotated[

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from ser_features.errors import ResultsError
+from ser_features.store.place import Place
+from ser_features_cli import options as o
 from ser_features_cli.console import bars, line
 
 
@@ -15,7 +17,13 @@ def rerun(
         Path, typer.Argument(help="A run record, as 'serfeat bench --results' writes it.")
     ],
     store: Annotated[
-        Path | None, typer.Option("--store", help="The feature store; if unset, the record's.")
+        Place | None,
+        typer.Option(
+            "--store",
+            help="The feature store; if unset, the record's.",
+            parser=o.open_store,
+            metavar=o.STORE_METAVAR,
+        ),
     ] = None,
 ) -> None:
     """Run a record again from its corpus and settings, and compare every prediction.
@@ -33,7 +41,7 @@ def rerun(
     inputs = old.provenance["inputs"]
     manifest = source_from_json(options.inputs.get("source")).read()
     added = [source_from_json(each).read() for each in options.inputs.get("added", ())]
-    place = store or Path(str(inputs.get("store", "features")))
+    place = store or o.open_store(str(inputs.get("store", "features")))
     with TemporaryDirectory() as scratch, bars() as progress:
         upstream, scratch_results = [inputs["upstream"]], Path(scratch)
         new = bench(manifest, upstream, place, scratch_results, options, progress, added)

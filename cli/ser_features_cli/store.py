@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ser_features.errors import DamageError
+from ser_features.store.place import Place
 from ser_features_cli import options as o
 from ser_features_cli.console import bars, counted, line, out
 
@@ -21,7 +22,8 @@ app = typer.Typer(
 )
 
 StoreArgument = Annotated[
-    Path, typer.Argument(help="The store's folder.", envvar="SERFEAT_STORE", file_okay=False)
+    Place,
+    typer.Argument(help=o.STORE_HELP, envvar="SERFEAT_STORE", parser=o.open_store, metavar="STORE"),
 ]
 NameArgument = Annotated[
     str,
@@ -115,7 +117,7 @@ def verify(
     line(f"{counted(report.feature_sets, 'feature set')}, {size}: every byte is whole")
 
 
-def _mend(store: Path, device: str, requests: list[str]) -> None:
+def _mend(store: Place, device: str, requests: list[str]) -> None:
     from ser_features.extract.repair import repair
 
     with bars() as progress:
@@ -152,7 +154,7 @@ def export(
     line(f"{hdf5}: {counted(len(found.ids), 'utterance')}, {hdf5.stat().st_size / 1e6:.1f} MB")
 
 
-def _open(store: Path, part: str) -> "FeatureSet":
+def _open(store: Place, part: str) -> "FeatureSet":
     """The one feature set whose name holds ``part``."""
     from ser_features.errors import UsageError
     from ser_features.registry import unknown

@@ -10,6 +10,7 @@ import numpy as np
 from ser_features.errors import StoreError
 from ser_features.extract.plan import PlanItem
 from ser_features.records import FeatureSetSpec
+from ser_features.store.place import Place
 
 POOLED_ARRAYS = 3
 OBJECT_BYTES = 64 * 2**20
@@ -43,8 +44,13 @@ def estimate(items: Iterable[PlanItem], spec: FeatureSetSpec, sample_rate: int) 
     return Estimate(len(items), hours, frames, num_bytes)
 
 
-def check_disk(store: Path, needed: Estimate) -> None:
-    """StoreError where the file system under ``store`` has less room than the features need."""
+def check_disk(store: Place, needed: Estimate) -> None:
+    """StoreError where the file system under ``store`` has less room than the features need.
+
+    An object store has no end.
+    """
+    if not isinstance(store, Path):
+        return
     folder = store
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent

@@ -3,7 +3,6 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from ser_features.audio import duplicates
 from ser_features.augment.augmented import Augmented, Drawing, augmented_sets
@@ -21,6 +20,7 @@ from ser_features.extract.survey import Survey, source_of, survey
 from ser_features.manifest import Manifest
 from ser_features.records import FeatureSetSpec, Note, Rejection, Shard, Source
 from ser_features.store.layout import end_frame
+from ser_features.store.place import Place
 from ser_features.store.reader import open_feature_set
 from ser_features.store.schema import locate, name_of
 from ser_features.store.writer import StoreWriter
@@ -68,7 +68,7 @@ class Report:
     rejects: tuple[Rejection, ...]
     notes: tuple[Note, ...]
     duplicates: tuple[tuple[str, ...], ...]
-    reject_report: Path
+    reject_report: Place
     audio_seconds: float
     seconds: float
 
@@ -76,7 +76,7 @@ class Report:
 def extract(
     manifest: Manifest,
     request: str,
-    store: Path,
+    store: Place,
     options: Options | None = None,
     progress: Progress | None = None,
 ) -> Report:
@@ -95,7 +95,7 @@ def extract(
 def extract_sets(
     manifest: Manifest,
     request: str,
-    store: Path,
+    store: Place,
     options: Options | None = None,
     progress: Progress | None = None,
 ) -> tuple[Report, ...]:
@@ -117,7 +117,7 @@ def _extract(
     manifest: Manifest,
     order: Order,
     place: Placement,
-    store: Path,
+    store: Place,
     options: Options,
     augmented: Augmented | None,
 ) -> Report:
@@ -165,7 +165,7 @@ class Extraction:
         self,
         manifest: Manifest,
         order: Order,
-        store: Path,
+        store: Place,
         spec: FeatureSetSpec,
         options: Options,
         engine: Engine,

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ser_features.files import write_atomic
 from ser_features.records import Rejection, Utterance
 from ser_features.store.objects import store_errors
+from ser_features.store.place import Place, put
 
 # Found only by decoding the whole file; everything else is cheap to look at again.
 DECODED = frozenset({"augmentation", "not-finite", "silent", "truncated"})
@@ -32,7 +32,7 @@ def stat_of(path: Path) -> Stat:
     return Stat(found.st_size, found.st_mtime_ns)
 
 
-def write_rejects(report: Path, rejects: Iterable[Rejection]) -> None:
+def write_rejects(report: Place, rejects: Iterable[Rejection]) -> None:
     """Write the report whole; with no rejects, remove an old one."""
     rows = sorted(rejects, key=lambda row: row.id)
     if not rows:
@@ -45,17 +45,17 @@ def write_rejects(report: Path, rejects: Iterable[Rejection]) -> None:
     for row in rows:
         stat = stat_of(Path(row.path))
         writer.writerow([row.id, row.path, row.reason, row.detail, stat.size, stat.mtime_ns])
-    write_atomic(report, text.getvalue())
+    put(report, text.getvalue())
 
 
-def known_rejects(report: Path, utterances: Iterable[Utterance]) -> dict[str, Rejection]:
+def known_rejects(report: Place, utterances: Iterable[Utterance]) -> dict[str, Rejection]:
     """Rejections of an earlier run that still hold: same id, path, file size and time.
 
     A report that cannot be read only costs trying those files again.
     """
     try:
-        with report.open(encoding="utf-8", newline="") as file:
-            rows = {row["id"]: row for row in csv.DictReader(file)}
+        text = io.StringIO(report.read_bytes().decode(), newline="")
+        rows = {row["id"]: row for row in csv.DictReader(text)}
     except (OSError, KeyError, ValueError, csv.Error):
         return {}
     return {

@@ -14,6 +14,7 @@ from ser_features.extract.shards import CPU_BATCH, Decoded, ShardRunner
 from ser_features.extract.spec import feature_key
 from ser_features.extract.survey import plan_item, source_of
 from ser_features.records import FeatureSetSpec, Source, Utterance
+from ser_features.store.place import Place
 from ser_features.store.repair import DamagedShard, repair_metadata
 from ser_features.store.schema import name_of
 from ser_features.store.writer import StoreWriter
@@ -32,7 +33,7 @@ class Mended:
 
 
 def repair(
-    store: Path,
+    store: Place,
     *,
     device: str = "cpu",
     requests: Sequence[str] = (),

@@ -4,7 +4,6 @@ import datetime
 import platform
 from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from ser_features import __version__
@@ -14,6 +13,7 @@ from ser_features.extract.estimate import object_frames
 from ser_features.fingerprint import fingerprint
 from ser_features.records import FeatureSetSpec
 from ser_features.store.catalog import find
+from ser_features.store.place import Place
 from ser_features.store.schema import safe_part
 from ser_features.upstreams.protocol import Upstream
 from ser_features.upstreams.request import parse_request
@@ -29,7 +29,7 @@ def feature_spec(
     corpus: str,
     upstream: Upstream,
     request: str,
-    store: Path,
+    store: Place,
     frames: bool,
     augmented: Augmented | None = None,
 ) -> FeatureSetSpec:
@@ -45,7 +45,7 @@ def feature_spec(
     return new_spec(corpus, upstream, request, "float16" if frames else "none", augmented)
 
 
-def rejects_report(store: Path, spec: FeatureSetSpec) -> Path:
+def rejects_report(store: Place, spec: FeatureSetSpec) -> Place:
     """Where the report of a feature set's rejected utterances lies."""
     name = f"{safe_part(spec.upstream)}--{safe_part(spec.augmentation)}-{spec.key[:12]}.csv"
     return store / "rejects" / safe_part(spec.corpus) / name

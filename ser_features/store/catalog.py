@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ser_features.errors import DamageError, StoreError
+from ser_features.errors import DamageError, StoreError, UnreachableError
 from ser_features.records import FeatureSetSpec
 from ser_features.store.place import Place, side_by_side
 from ser_features.store.schema import (
@@ -92,6 +92,8 @@ def _describe(store: Place, name: str) -> FeatureSetInfo:
     except FileNotFoundError:
         problem = f"{name} has lost its metadata.json; run 'serfeat store verify --repair'"
         return FeatureSetInfo(name, None, problem=problem)
+    except UnreachableError:
+        raise
     except (StoreError, OSError) as error:
         return FeatureSetInfo(name, None, problem=str(error))
     return FeatureSetInfo(name, metadata.spec, metadata.shards, len(commits), metadata.utterances)

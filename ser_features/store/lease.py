@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ser_features.errors import StoreError, StoreLockedError, UsageError
+from ser_features.errors import StoreLockedError, UnreachableError, UsageError
 from ser_features.store.remote import ObjectPath, Version
 
 SECONDS = "SERFEAT_S3_LEASE"
@@ -31,14 +31,11 @@ SLACK = timedelta(seconds=1)
 def lease(path: ObjectPath, what: str) -> Iterator[Callable[[], None]]:
     """Hold the lease object ``path``; yields a check that raises where it was lost.
 
-    Raises StoreLockedError that says who holds it and until when, StoreError where the server does
-    not let us write. A process that dies leaves a lease that runs out by itself.
+    Raises StoreLockedError that says who holds it and until when, UnreachableError where the server
+    does not let us write. A process that dies leaves a lease that runs out by itself.
     """
     held = _Lease(path, what, lease_seconds())
-    try:
-        held.take()
-    except OSError as error:
-        raise StoreError(f"cannot lock {path}: {error.strerror or error}") from error
+    held.take()
     stop = threading.Event()
     beat = threading.Thread(target=held.keep, args=(stop,), daemon=True)
     beat.start()
@@ -56,7 +53,7 @@ def is_leased(path: ObjectPath) -> bool:
         raw, version = path.read_version()
         who = _Holder.read(raw)
         return who.token != "" and version.modified + who.length + SLACK >= _server_now(path)
-    except OSError:
+    except (OSError, UnreachableError):
         return False
 
 
@@ -142,7 +139,10 @@ class _Lease:
                     self._lost = "another writer has taken it over"
                     return
                 self._good_until = asked + self._seconds
-            except OSError:  # for a while; without any renewal the lease runs out
+            except (
+                OSError,
+                UnreachableError,
+            ):  # for a while; without any renewal the lease runs out
                 continue
 
     def _renew(self) -> bool:
@@ -167,7 +167,7 @@ class _Lease:
     def free(self) -> None:
         """Say that no one holds it any more, unless another one does by now."""
         if not self._lost:
-            with suppress(OSError):
+            with suppress(OSError, UnreachableError):
                 self._path.put_over(self._body(token=""), self._tag)
 
     def _body(self, token: str | None = None) -> str:
@@ -186,7 +186,7 @@ def _server_now(path: ObjectPath) -> datetime:
     """The server's clock, or ours where we may not write there."""
     try:
         return (path.parent / f".clock.{uuid.uuid4().hex}.tmp").touch_clock()
-    except OSError:
+    except (OSError, UnreachableError):
         return datetime.now(UTC)
 
 

@@ -19,7 +19,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ser_features.errors import StoreError, UsageError
+from ser_features.errors import StoreError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -53,7 +53,11 @@ class Version:
 @total_ordering
 @dataclass(frozen=True, slots=True)
 class ObjectPath:
-    """An object or a folder of objects. Everything that fails raises OSError, as paths do."""
+    """An object or a folder of objects.
+
+    Raises FileNotFoundError and FileExistsError as paths do, UnreachableError where the server
+    cannot be asked or refuses.
+    """
 
     bucket: str
     key: str
@@ -236,29 +240,29 @@ class ObjectPath:
         except (AlreadyExistsError, PreconditionError):
             raise FileExistsError(errno.EEXIST, "it was changed meanwhile", str(self)) from None
         except (FileNotFoundError, BaseError) as error:
-            raise _os_error(error, self) from None
+            raise _explained(error, self) from None
 
 
 def _bytes(data: Data) -> bytes | memoryview:
     return data.encode() if isinstance(data, str) else memoryview(data)
 
 
-def _os_error(error: Exception, path: ObjectPath) -> OSError:
+def _explained(error: Exception, path: ObjectPath) -> Exception:
     text = str(error)
-    code = _CODE.search(text)
-    if code and code[1] == "NoSuchBucket":
-        return OSError(errno.EIO, f"there is no bucket {path.bucket!r}", str(path))
-    if isinstance(error, FileNotFoundError):
+    code, status = _CODE.search(text), _STATUS.search(text)
+    if isinstance(error, FileNotFoundError) and not (code and code[1] == "NoSuchBucket"):
         return FileNotFoundError(errno.ENOENT, "there is no such object", str(path))
-    status = _STATUS.search(text)
     if status is None:
         kind = "no answer in time" if "TimedOut" in text else "the connection failed"
-        return OSError(errno.EIO, f"{kind} (see AWS_ENDPOINT_URL and {PATIENCE})", str(path))
+        return UnreachableError(f"{path}: {kind} (see AWS_ENDPOINT_URL and {PATIENCE})")
+    if status[1].startswith("416"):
+        return OSError(errno.ERANGE, "the object ends before", str(path))
+    if code and code[1] == "NoSuchBucket":
+        return UnreachableError(f"{path}: there is no bucket {path.bucket!r}; make it first")
     reason = f"the server answered {status[1].strip()}" + (f" ({code[1]})" if code else "")
     if status[1][:3] in ("401", "403"):
-        return PermissionError(errno.EACCES, f"{reason}: check your AWS credentials", str(path))
-    number = errno.ERANGE if status[1].startswith("416") else errno.EIO
-    return OSError(number, reason, str(path))
+        reason += "; check your AWS credentials and their rights to this bucket"
+    return UnreachableError(f"{path}: {reason}")
 
 
 def open_url(text: str) -> ObjectPath:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from ser_features.errors import StoreError
+from ser_features.errors import StoreError, UnreachableError
 from ser_features.records import FeatureSetSpec, Shard, Source
 from ser_features.store.place import Place
 from ser_features.store.schema import Location, name_of, spec_from_attributes
@@ -115,6 +115,8 @@ def _attempt(
         return read()
     except FileNotFoundError:
         found.add(path, "missing", "the file is not there", shard)
+    except UnreachableError:
+        raise
     except StoreError as error:
         found.add(path, "changed", str(error), shard)
     except OSError as error:

@@ -316,6 +316,7 @@ class StoreWriter:
         return sums
 
     def _remove_objects(self, names: list[str]) -> None:
+        self._check_lock()
         for name in names:
             path = self._location.group / name
             check_inside(self._store, path.parent)
