@@ -67,10 +67,10 @@ PartialOption = Annotated[
 
 
 def open_store(text: str | Path) -> Place:
-    """What ``--store`` names; UsageError where it cannot be a store."""
+    """What ``--store`` names; an error of usage where that cannot be a store."""
     store = open_root(text)
     if isinstance(store, Path) and store.is_file():
-        raise UsageError(f"the store {store} is a file; expected a folder")
+        raise typer.BadParameter(f"{store} is a file; expected a folder.")
     return store
 
 
