@@ -12,6 +12,7 @@ from ser_features.errors import UsageError
 from ser_features.extract.engine import Engine, Order, Placement, make_engine, placement
 from ser_features.extract.estimate import Estimate, check_disk, estimate
 from ser_features.extract.plan import PlanItem, plan_shards
+from ser_features.extract.precision import Deviation
 from ser_features.extract.progress import Progress, Silent
 from ser_features.extract.rejects import known_rejects, write_rejects
 from ser_features.extract.shards import Float16OverflowError, Outcome
@@ -110,13 +111,14 @@ def extract_sets(
     place = options.placement
     upstream = load_upstream(request, device=place.driver_device, precision=options.precision)
     order = _order(manifest, upstream, request, options, progress)
-    return tuple(_extract(manifest, order, place, store, options, one) for one in sets)
+    made_by = MadeBy(place, Deviation(order, place.driver_device))
+    return tuple(_extract(manifest, order, made_by, store, options, one) for one in sets)
 
 
 def _extract(
     manifest: Manifest,
     order: Order,
-    place: Placement,
+    made_by: "MadeBy",
     store: Place,
     options: Options,
     augmented: Augmented | None,
@@ -124,17 +126,15 @@ def _extract(
     order = replace(order, augmented=augmented)
     upstream, progress = order.upstream, order.progress
     spec = feature_spec(manifest.corpus, upstream, order.request, store, options.frames, augmented)
-    spec = _made_by(spec, place)
-    engine = make_engine(place, order)
+    spec = made_by(spec)
+    engine = make_engine(made_by.place, order)
     try:
         return Extraction(manifest, order, store, spec, options, engine).run()
     except Float16OverflowError as error:
         progress.say(f"{error}; storing the frames of this feature set as float32 instead")
         with StoreWriter(store, spec) as writer:
             writer.delete()
-        spec = _made_by(
-            new_spec(manifest.corpus, upstream, order.request, "float32", augmented), place
-        )
+        spec = made_by(new_spec(manifest.corpus, upstream, order.request, "float32", augmented))
         return Extraction(manifest, order, store, spec, options, engine).run()
 
 
@@ -153,9 +153,17 @@ def _order(
     )
 
 
-def _made_by(spec: FeatureSetSpec, place: Placement) -> FeatureSetSpec:
-    """The provenance of a set that is new says which engine made it; its key does not."""
-    return replace(spec, provenance={**spec.provenance, "placement": place.to_json()})
+@dataclass(frozen=True, slots=True)
+class MadeBy:
+    """The provenance of a set that is new: engine and deviation; they are not in its key."""
+
+    place: Placement
+    deviation: Deviation
+
+    def __call__(self, spec: FeatureSetSpec) -> FeatureSetSpec:
+        """The specification with both."""
+        placed = {**spec.provenance, "placement": self.place.to_json()}
+        return self.deviation.into(replace(spec, provenance=placed))
 
 
 class Extraction:
