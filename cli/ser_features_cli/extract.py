@@ -24,6 +24,7 @@ def extract(
     device: o.DeviceOption = "cpu",
     devices: o.DevicesOption = None,
     engine: o.EngineOption = None,
+    ray_address: o.RayOption = None,
     precision: o.PrecisionOption = "float32",
     batch_seconds: o.BatchOption = None,
     workers: o.WorkersOption = 4,
@@ -41,7 +42,11 @@ def extract(
 
     Example: serfeat extract --corpus emodb=/data/emodb --upstreams fbank,hubert-base
 
-    All GPUs: serfeat extract --corpus emodb=/data/emodb --upstreams hubert-base --devices all
+    All GPUs of this machine: serfeat extract --corpus emodb=/data/emodb \
+    --upstreams hubert-base --devices all
+
+    A Ray cluster: serfeat extract --corpus emodb=/data/emodb --upstreams hubert-base \
+    --engine ray --ray-address head:6379
     """
     requests = o.read_requests(upstreams)
     sources = o.read_sources(corpus, manifest, root=root, allow_partial=allow_partial)
@@ -50,7 +55,7 @@ def extract(
 
     settings = Options(
         frames, device, precision, batch_seconds, workers, max_seconds,
-        tuple(augment or ()), copies, augment_seed, engine, devices,
+        tuple(augment or ()), copies, augment_seed, engine, devices, ray_address,
     )  # fmt: skip
     num_rejects = 0
     for one in manifests:

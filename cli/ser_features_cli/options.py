@@ -109,15 +109,24 @@ DevicesOption = Annotated[
     typer.Option(
         "--devices",
         help="Extract in one process for each device, instead of on --device: all (GPUs of this "
-        "machine), or names by commas: cuda:0,cuda:1 or cpu,cpu.",
+        "machine), or names by commas: cuda:0,cuda:1 or cpu,cpu. With --engine ray: all (GPUs of "
+        "the cluster), or cuda or cpu once for each worker.",
     ),
 ]
 EngineOption = Annotated[
     str | None,
     typer.Option(
         "--engine",
-        help="Who extracts: local (this process), or processes (one for each of --devices). "
-        "Unset, --devices decides.",
+        help="Who extracts: local (this process), processes (one for each of --devices), or ray "
+        "(actors of a Ray cluster: one a GPU, else one a machine). Unset, --devices decides.",
+    ),
+]
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        help="The Ray cluster, as in HOST:6379 or ray://HOST:10001; if unset, the one that runs "
+        "here, else one is started on this machine.",
     ),
 ]
 PrecisionOption = Annotated[

@@ -152,7 +152,7 @@ class _Shift:
         else:
             self._false_starts[seat] += 1
             if self._false_starts[seat] == MAX_DEATHS:
-                raise WorkerError(_FALSE_START.format(name=name, n=MAX_DEATHS, how=how))
+                raise WorkerError(f"{name} {how}, {MAX_DEATHS} times before it took any work")
         self._waiting.extendleft(reversed(lost))
         self._progress.say(f"{name} {how}; a new one takes its place and does its shards again")
         self._crew.start(seat)
@@ -167,12 +167,6 @@ class _Shift:
                 f"{ids[0]!r} … {ids[-1]!r}); if memory ran out, lower --batch-seconds or "
                 "--workers, or start fewer workers with --devices; what is written stays"
             )
-
-
-_FALSE_START = (
-    "{name} {how}, {n} times before it could take any work; what it wrote to standard error says "
-    "why. A Python script that calls extract() must do so under 'if __name__ == \"__main__\":'"
-)
 
 
 def _check_same_files(outcome: Outcome) -> None:

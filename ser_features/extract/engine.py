@@ -1,4 +1,4 @@
-"""Who does the work: this process, or a process for each device."""
+"""Who does the work: this process, a process for each device, or the actors of a Ray cluster."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from ser_features.registry import unknown
 from ser_features.store.writer import StoreWriter
 from ser_features.upstreams.protocol import Upstream
 
-ENGINES = ("local", "processes")
+ENGINES = ("local", "processes", "ray")
 ALL = "all"
 
 
@@ -39,6 +39,7 @@ class Placement:
 
     engine: str
     devices: tuple[str, ...]
+    ray_address: str | None = None
 
     @property
     def driver_device(self) -> str:
@@ -46,11 +47,13 @@ class Placement:
         return self.devices[0] if self.engine == "local" else "cpu"
 
     def to_json(self) -> dict[str, Json]:
-        """For the provenance."""
+        """For the provenance; an address may hold what is nobody's business."""
         return {"engine": self.engine, "devices": list(self.devices)}
 
 
-def placement(engine: str | None, device: str, devices: str | None) -> Placement:
+def placement(
+    engine: str | None, device: str, devices: str | None, ray_address: str | None
+) -> Placement:
     """What was asked for, as one worker a device; UsageError where it does not fit together.
 
     ``engine`` None is ``processes`` where ``devices`` are named, else ``local``.
@@ -58,6 +61,8 @@ def placement(engine: str | None, device: str, devices: str | None) -> Placement
     engine = engine or ("local" if devices is None else "processes")
     if engine not in ENGINES:
         raise UsageError(unknown("engine", engine, ENGINES))
+    if ray_address is not None and engine != "ray":
+        raise UsageError("--ray-address goes with --engine ray")
     if engine == "local":
         if devices is not None:
             raise UsageError("--engine local is one --device; leave out --engine or --devices")
@@ -65,6 +70,8 @@ def placement(engine: str | None, device: str, devices: str | None) -> Placement
     names = tuple(one.strip() for one in (devices or ALL).split(",") if one.strip())
     if not names or (ALL in names and len(names) > 1):
         raise UsageError(f"--devices {devices!r}: expected 'all' or names, as in cuda:0,cuda:1")
+    if engine == "ray":
+        return Placement(engine, _ray_devices(names) if devices else (), ray_address)
     return Placement(engine, _all_gpus() if names == (ALL,) else names)
 
 
@@ -76,6 +83,16 @@ def _all_gpus() -> tuple[str, ...]:
             "for the CPU, or name one CPU process or more: --devices cpu,cpu"
         )
     return tuple(f"cuda:{index}" for index in range(count))
+
+
+def _ray_devices(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if name not in (ALL, "cpu", "cuda"):
+            raise UsageError(
+                f"--devices {name!r}: Ray chooses which GPU; name 'all', or 'cuda' or 'cpu' once "
+                "for each worker"
+            )
+    return names
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +127,10 @@ def make_engine(place: Placement, order: Order) -> Engine:
         budget = int(order.seconds(place.devices[0]) * info.sample_rate)
         shared = (order.upstream, order.utterances, budget, order.workers, order.progress)
         return ShardRunner(*shared, order.augmented)
+    hire = _processes if place.engine == "processes" else _ray
 
     def start(spec: FeatureSetSpec, num_shards: int) -> Crew:
-        return _processes(place, order, spec, num_shards)
+        return hire(place, order, spec, num_shards)
 
     return CrewEngine(start, order.utterances, info.sample_rate, info.name, order.progress)
 
@@ -121,3 +139,15 @@ def _processes(place: Placement, order: Order, spec: FeatureSetSpec, num_shards:
     devices = place.devices[:num_shards]
     threads = max(1, torch.get_num_threads() // len(devices))
     return ProcessCrew([(one, order.job(spec, one, threads)) for one in devices])
+
+
+def _ray(place: Placement, order: Order, spec: FeatureSetSpec, num_shards: int) -> Crew:
+    from ser_features.extract.ray_crew import RayCluster, RayCrew
+
+    cluster = RayCluster(place.ray_address)
+    try:
+        seats = cluster.seats(place.devices)[:num_shards]
+    except UsageError:
+        cluster.close()
+        raise
+    return RayCrew(cluster, [(one, order.job(spec, one.device, one.cpus)) for one in seats])

@@ -37,8 +37,8 @@ class Options:
     ``augment`` holds augmentations as ``parse_augmentation`` reads them, each ``copies`` times
     with draws of its own from ``seed``; empty is the clean set alone.
     ``devices`` names one worker process each (``all``, or torch's names by commas) and replaces
-    ``device``; ``workers`` are threads of each. ``engine`` is local or processes; None is
-    processes where ``devices`` are named.
+    ``device``; ``workers`` are threads of each. ``engine`` is local, processes or ray; None is
+    processes where ``devices`` are named. ``ray_address`` is as ``ray.init`` takes it.
     """
 
     frames: bool = False
@@ -52,11 +52,12 @@ class Options:
     seed: int = 0
     engine: str | None = None
     devices: str | None = None
+    ray_address: str | None = None
 
     @property
     def placement(self) -> Placement:
         """Where to extract; UsageError where the options do not fit together."""
-        return placement(self.engine, self.device, self.devices)
+        return placement(self.engine, self.device, self.devices, self.ray_address)
 
 
 @dataclass(frozen=True, slots=True)

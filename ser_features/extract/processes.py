@@ -28,6 +28,10 @@ from ser_features.store.outputs import ShardOutputs
 
 # What a worker gets to end by itself before it is killed: it holds nothing that could be lost.
 PATIENCE = 2.0
+_WHY = (
+    "what it wrote to standard error says why; a script that calls extract() has to do so under "
+    "'if __name__ == \"__main__\":'"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,7 @@ class ProcessCrew:
         line.close()
         code = _end(process, PATIENCE)
         if code >= 0:
-            return Died(f"ended with exit status {code}")
+            return Died(f"ended with exit status {code} ({_WHY})")
         return Died(f"was ended by signal {-code} ({signal.Signals(-code).name})")
 
 

@@ -27,14 +27,15 @@ def manifest(tmp_path: Path) -> Path:
 
 EXTRACTION = (
     "--frames", "--device", "cuda:1", "--precision", "float16", "--batch-seconds", 7,
-    "--workers", 3, "--max-seconds", 9, "--engine", "processes", "--devices", "cuda:0,cuda:1",
+    "--workers", 3, "--max-seconds", 9, "--engine", "ray", "--devices", "cuda,cuda",
+    "--ray-address", "head:6379",
 )  # fmt: skip
 
 
 def extraction() -> Any:
     from ser_features.extract.pipeline import Options
 
-    where = {"engine": "processes", "devices": "cuda:0,cuda:1"}
+    where = {"engine": "ray", "devices": "cuda,cuda", "ray_address": "head:6379"}
     return Options(True, "cuda:1", "float16", 7.0, 3, 9.0, **where)
 
 

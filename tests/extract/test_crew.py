@@ -148,7 +148,7 @@ def test_a_shard_that_ends_three_workers_ends_the_run(tmp_path, play, manifest):
 
 def test_workers_that_never_begin_end_the_run(tmp_path, play, manifest):
     play(s0=["start"] * 3)
-    with pytest.raises(WorkerError, match=r"^player 0 fell, 3 times before it could take any work"):
+    with pytest.raises(WorkerError, match=r"^player 0 fell, 3 times before it took any work"):
         run(manifest, tmp_path / "store", devices="cpu")
 
 
