@@ -125,7 +125,7 @@ RayOption = Annotated[
     str | None,
     typer.Option(
         "--ray-address",
-        help="The Ray cluster, as in HOST:6379 or ray://HOST:10001; if unset, the one that runs "
+        help="The Ray cluster, as in HOST:6379; if unset, the one that runs "
         "here, else one is started on this machine.",
     ),
 ]

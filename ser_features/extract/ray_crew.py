@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,18 +72,26 @@ class RayCluster:
 
 def _connect(ray: Any, address: str | None) -> None:
     try:
+        _knock(address or os.environ.get("RAY_ADDRESS", ""))
         ray.init(
             address=address,
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise WorkerError(
             f"cannot reach Ray at {address or 'its default address'}: {reason}; start it with "
             "'ray start --head' and name it with --ray-address, or leave that out for this machine"
         ) from error
+
+
+def _knock(address: str) -> None:
+    """OSError at once where nobody answers at ``HOST:PORT``: Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _check(devices: Sequence[str], gpus: int, cpus: int) -> None:

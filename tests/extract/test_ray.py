@@ -1,5 +1,6 @@
 """Ray: the same store as one process makes, though actors are killed; one cluster for all tests."""
 
+import socket
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -19,7 +20,7 @@ from fake_upstream import (
     use_loader,
 )
 from ray_cluster import cluster
-from ser_features.errors import UsageError
+from ser_features.errors import UsageError, WorkerError
 from ser_features.extract.pipeline import Options
 from ser_features.manifest import Manifest
 from ser_features.store.reader import open_feature_set
@@ -28,10 +29,14 @@ LENGTHS = (900, 160, 2400, 2400, 5000, 333, 8000, 1234, 161, 640, 3000, 700, 150
 TWO = {"engine": "ray", "devices": "cpu,cpu"}
 
 
-@pytest.fixture(scope="module")
-def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def needs_ray() -> None:
     if find_spec("ray") is None:
         pytest.skip("needs Ray: pip install 'serfeat[ray]'")
+
+
+@pytest.fixture(scope="module")
+def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    needs_ray()
     with cluster():
         yield
 
@@ -82,6 +87,15 @@ def test_without_ray_it_says_what_to_install(tmp_path, monkeypatch, manifest):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match=r"^--engine ray needs Ray: pip install 'serfeat\[ray\]'$"):
         run(manifest, tmp_path / "store", engine="ray")
+
+
+def test_a_cluster_that_does_not_answer(tmp_path, monkeypatch, manifest):
+    needs_ray()
+    use_loader(monkeypatch, load_fake)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    with pytest.raises(WorkerError, match=f"cannot reach Ray at {address}: .*Connection refused"):
+        run(manifest, tmp_path / "store", engine="ray", ray_address=address)
 
 
 def test_what_does_not_fit_together():
