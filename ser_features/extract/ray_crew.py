@@ -41,7 +41,8 @@ class RayCluster:
             import ray
         except ImportError:
             raise UsageError("--engine ray needs Ray: pip install 'serfeat[ray]'") from None
-        self.ray, self._owned = ray, not ray.is_initialized()
+        self.ray: Any = ray
+        self._owned = not ray.is_initialized()
         if self._owned:
             _connect(ray, address)
 

@@ -92,6 +92,7 @@ def test_without_ray_it_says_what_to_install(tmp_path, monkeypatch, manifest):
 def test_a_cluster_that_does_not_answer(tmp_path, monkeypatch, manifest):
     needs_ray()
     use_loader(monkeypatch, load_fake)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
     with pytest.raises(WorkerError, match=f"cannot reach Ray at {address}: .*Connection refused"):
