@@ -25,19 +25,15 @@ def writer_lock(path: Place, what: str) -> Iterator[Callable[[], None]]:
     leftover file is no obstacle; a lease runs out.
     """
     if isinstance(path, Path):
-        with _file_lock(path, what):
-            yield _never_lost
+        with _file_lock(path, what) as check:
+            yield check
     else:
         with lease(remote(path), what) as check:
             yield check
 
 
-def _never_lost() -> None:
-    """The kernel takes no lock away."""
-
-
 @contextmanager
-def _file_lock(path: Path, what: str) -> Iterator[None]:
+def _file_lock(path: Path, what: str) -> Iterator[Callable[[], None]]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
@@ -46,11 +42,24 @@ def _file_lock(path: Path, what: str) -> Iterator[None]:
     try:
         _take(handle, path, what)
         _say_who(handle, path)
-        yield
+        yield lambda: _check_there(handle, path, what)
         with suppress(OSError):  # what it says of its holder is only told, never trusted
             os.ftruncate(handle, 0)
     finally:
         os.close(handle)
+
+
+def _check_there(handle: int, path: Path, what: str) -> None:
+    """The kernel takes no lock away, but what it locks may be deleted and made anew by another."""
+    try:
+        there = os.path.samestat(os.fstat(handle), path.stat())
+    except OSError:
+        there = False
+    if not there:
+        raise StoreError(
+            f"{path.parent} was removed or replaced while {what} was being written; nothing more "
+            "is written: see what became of it, then run the same command again"
+        )
 
 
 def is_locked(path: Place) -> bool:

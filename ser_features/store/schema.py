@@ -126,7 +126,7 @@ def check_store(store: Place) -> None:
     try:
         check_schema(read_sealed(store / ROOT_FILE), store)
     except FileNotFoundError:
-        if (store / ZARR_ROOT).exists():
+        if (store / ZARR_ROOT).exists() or (store / COMMITS_ROOT).exists():
             raise DamageError(
                 f"{store / ROOT_FILE} is missing; run 'serfeat store verify --repair'"
             ) from None
