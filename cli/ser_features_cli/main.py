@@ -1,7 +1,10 @@
 """The command ``serfeat``: commands are thin, every one is one library call."""
 
 import io
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Annotated
 
 import typer
@@ -70,10 +73,24 @@ def run() -> None:
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows ASCII only gets "?"
             stream.reconfigure(errors="replace")
     try:
-        app(prog_name="serfeat")
+        with _terminated_as_interrupted():
+            app(prog_name="serfeat")
     except (SerfeatError, OSError) as error:  # the system refused something: no bug of ours
         err.print(f"[bold red]error:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(_status(error))
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """A batch system's SIGTERM ends the work as Ctrl-C does: cleanly, and saying how to go on."""
+    before = signal.getsignal(signal.SIGTERM)
+    with suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        with suppress(ValueError, TypeError):
+            signal.signal(signal.SIGTERM, before)
 
 
 def _status(error: Exception) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ser_features.records import FeatureSetSpec, Shard, Source
@@ -111,7 +111,7 @@ def _rebuilt_plans(found: Survey) -> Iterator[Plan]:
         end = min(later, default=None)
         mine = [c for c in orphans if end is None or c.shard.index < end]
         orphans = [c for c in orphans if c not in mine]
-        sources = tuple(source for commit in mine for source in commit.sources)
+        sources = tuple(replace(s, audio_sha256="") for commit in mine for s in commit.sources)
         yield Plan(generation, tuple(commit.shard for commit in mine), sources)
 
 

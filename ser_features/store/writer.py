@@ -236,21 +236,26 @@ class StoreWriter:
             self._state = load_state(self._location)
             self._check_same(self._state.metadata.spec)
             self.spec = self._state.metadata.spec
-        elif self._has_remains():
-            raise DamageError(
-                f"feature set {self.name} has lost its metadata.json; run 'serfeat store verify "
-                "--repair'"
-            )
+        else:
+            self._check_remains()
         self._apply(self._state.plans)
         staging = self._location.staging
         with store_errors(staging):
             if isinstance(staging, Path) and staging.exists():
                 shutil.rmtree(staging)
 
-    def _has_remains(self) -> bool:
-        sealed = self._location.commits.glob("*-*.json")
-        objects = (p for p in files_below(self._location.group) if p.name.startswith("c."))
-        return any(sealed) or any(objects)
+    def _check_remains(self) -> None:
+        """DamageError where features have lost their metadata; plans and records of none go."""
+        group = self._location.group
+        objects = any(path.name.startswith("c.") for path in files_below(group))
+        if objects or (group / "zarr.json").exists():
+            raise DamageError(
+                f"feature set {self.name} has lost its metadata.json; run 'serfeat store verify "
+                "--repair'"
+            )
+        with store_errors(self._location.commits):
+            for path in self._location.commits.glob("*-*.json"):
+                path.unlink(missing_ok=True)
 
     def _check_same(self, stored: FeatureSetSpec) -> None:
         for field in ("corpus", "upstream", "augmentation", "key", "num_layers", "dim", "frames"):

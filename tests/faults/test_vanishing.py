@@ -50,7 +50,8 @@ def recovered(corpus: Manifest, store: Path) -> dict[str, dict]:
             if verify(store).ok:
                 return contents(store)
         except DamageError as error:
-            assert MENDED in str(error)
+            told = str(error)
+            assert MENDED in told
         assert repair(store).failures == ()
     raise AssertionError("the messages do not lead anywhere")
 
@@ -72,8 +73,8 @@ def test_a_folder_that_vanishes_during_extraction(
             try:
                 run(corpus, store, frames=True)
             except SerfeatError as error:
-                stopped += 1
-                assert str(store) in str(error) or name in str(error), error
+                stopped, told = stopped + 1, str(error)
+                assert str(store) in told or name in told, told
         assert recovered(corpus, store) == right
         remove_strays(store)
         report = verify(store)
@@ -83,9 +84,7 @@ def test_a_folder_that_vanishes_during_extraction(
     counted(folder=which, points=len(numbers), stopped=stopped)
 
 
-def test_audio_that_vanishes_is_rejected_and_comes_back(
-    corpus, tmp_path, torture, counted
-) -> None:
+def test_audio_that_vanishes_is_rejected_and_comes_back(corpus, tmp_path, torture, counted) -> None:
     whole, store = tmp_path / "whole", tmp_path / "store"
     with watched(whole) as disk:
         run(corpus, whole, frames=True)
