@@ -21,7 +21,14 @@ from ser_features.runs import CLEAN, Run, Task
 from ser_features.sets import make_sets
 from ser_features.store.place import Place
 from ser_features.train.resnet_recipes import ResNetOptions
-from ser_features.train.run import BEST_LAYER, Training, check_recipe, needs_frames
+from ser_features.train.run import (
+    BEST_LAYER,
+    Training,
+    check_recipe,
+    check_resnet,
+    init_notes,
+    needs_frames,
+)
 from ser_features.train.strategies import Strategy
 
 
@@ -118,10 +125,12 @@ def prepare(
         raise UsageError("name at least one upstream; 'serfeat upstreams' lists them")
     check_recipe(options.training.recipe, options.heads)
     _check_mixture(options, [manifest, *added])
+    check_resnet(options.training.resnet, options.heads, requests)
     for head in options.heads:
         for training in options.trainings:
             training.describe(HEADS[head].name)
     selected = manifest.select_labels(options.labels)
+    selected = selected.with_notes(*init_notes(options.training.resnet.init, manifest.corpus))
     make_folds(selected, options.protocol, options.fold_seed)
     return selected
 

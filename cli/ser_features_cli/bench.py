@@ -9,6 +9,7 @@ import typer
 from ser_features.store.place import Place, address
 from ser_features_cli import mixing as m
 from ser_features_cli import options as o
+from ser_features_cli import resnet as r
 from ser_features_cli.console import bars, line
 from ser_features_cli.leaderboard import check_format, show
 
@@ -36,7 +37,8 @@ RecipeOption = Annotated[
     typer.Option(
         "--recipe",
         help="quick or superb (s3prl's whole recipe, 30 000 updates) for the superb head; "
-        "data2vec-ser or emobox for heads on frames. Others keep their default.",
+        "data2vec-ser or emobox for heads on frames; copypaste or transfer for resnet34 heads. "
+        "Others keep their default.",
     ),
 ]
 StepsOption = Annotated[
@@ -93,6 +95,13 @@ def bench(
     weight_decay: DecayOption = None,
     layers: LayersOption = None,
     normalize: NormalizeOption = False,
+    pooling: r.PoolingOption = None,
+    vad: r.VadOption = None,
+    frame_norm: r.FrameNormOption = None,
+    spec_augment: r.SpecAugmentOption = None,
+    init: r.InitOption = None,
+    init_train: r.InitTrainOption = None,
+    train_precision: r.TrainPrecisionOption = None,
     seeds: SeedsOption = 1,
     fold_seed: FoldSeedOption = 0,
     store: o.StoreOption = Path("features"),
@@ -164,6 +173,9 @@ def bench(
             layers,
             normalize,
             device,
+            resnet=r.resnet_options(
+                pooling, vad, frame_norm, spec_augment, train_precision, init, init_train
+            ),
             strategy=m.read_strategy(strategy),
             rate=rate,
             select=select,

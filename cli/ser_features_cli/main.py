@@ -20,6 +20,7 @@ from ser_features_cli import (
     leaderboard,
     lists,
     rerun,
+    resnet,
     store,
 )
 from ser_features_cli.console import err
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 app.command("extract")(extract.extract)
 app.command("bench")(bench.bench)
+app.command("pretrain")(resnet.pretrain)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("rerun")(rerun.rerun)
 app.command("conditions")(conditions.conditions)

@@ -163,6 +163,8 @@ def resnet_config(
     options: ResNetOptions,
 ) -> ResNetConfig:
     """All numbers of a head's training; None keeps the recipe's. Raises TrainError."""
+    if options.init_train is not None and options.init is None:
+        raise TrainError("--init-train says what an --init checkpoint keeps: name the checkpoint")
     own = head.removeprefix("resnet34-")
     name = recipe if recipe is not None and recipe in RESNET_RECIPES else own
     config = replace(RESNET_RECIPES[name], head=head)

@@ -25,6 +25,8 @@ from ser_features.train.resnet_recipes import (
 )
 from ser_features.train.stack import IndexedFold, index_folds
 from ser_features.train.strategies import Strategy
+from ser_features.upstreams.catalog import CATALOG, SPECTRAL
+from ser_features.upstreams.request import parse_request
 from ser_features.views import Features
 
 Progress = Callable[[int, int], None]
@@ -142,6 +144,21 @@ def check_recipe(recipe: str | None, heads: Sequence[str]) -> None:
     if recipe is not None and not any(recipe in table for table in has.values()):
         known = sorted({name for table in has.values() for name in table})
         raise UsageError(unknown(f"recipe of {', '.join(heads)}", recipe, known))
+
+
+def check_resnet(options: ResNetOptions, heads: Sequence[str], requests: Sequence[str]) -> None:
+    """UsageError for options that no head would take, and for upstreams that are no spectrogram."""
+    networks = [head for head in heads if is_resnet(head)]
+    if not networks and options != ResNetOptions():
+        given = [name for name, value in asdict(options).items() if value is not None]
+        raise UsageError(f"{', '.join(given)}: only resnet34 heads take it; none was asked for")
+    targets = [parse_request(text).target for text in requests]
+    other = [one for one in targets if one not in CATALOG or CATALOG[one].family != SPECTRAL]
+    if networks and other:
+        raise UsageError(
+            f"{networks[0]} reads a spectrogram, and {other[0]!r} is none; "
+            "name logmel or mfcc, or bench the heads apart"
+        )
 
 
 def _recipes_of(head: str) -> Mapping[str, Config]:
@@ -278,6 +295,21 @@ def _train(
     for outcome in outcomes:
         layers.setdefault(f"layers:{outcome.setting['layer']}", []).append(outcome)
     return layers
+
+
+def init_notes(checkpoint: str | None, corpus: str) -> list[str]:
+    """What a reader must know of a pretrained network that heard the corpus it is tested on."""
+    if checkpoint is None:
+        return []
+    from ser_features.train.checkpoint import read_header
+
+    trained = read_header(Path(checkpoint)).trained
+    if corpus not in trained.get("corpora", ()):
+        return []
+    return [
+        f"the checkpoint {Path(checkpoint).name} was pretrained on {corpus} "
+        "itself: it has heard the test speakers"
+    ]
 
 
 def _resnet(
