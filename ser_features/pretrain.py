@@ -16,6 +16,7 @@ from ser_features.extract.progress import Progress, Silent
 from ser_features.fingerprint import fingerprint
 from ser_features.manifest import Manifest
 from ser_features.records import Json, Utterance
+from ser_features.store.place import Place
 from ser_features.store.reader import open_feature_set
 from ser_features.train.checkpoint import Header, save_checkpoint
 from ser_features.train.resnet import ResNetRun
@@ -77,7 +78,7 @@ class Pretrained:
 def pretrain(
     manifests: Sequence[Manifest],
     request: str,
-    store: Path,
+    store: Place,
     out: Path,
     options: PretrainOptions | None = None,
     progress: Progress | None = None,
@@ -122,7 +123,7 @@ def _classes(manifest: Manifest, task: str) -> Iterator[tuple[str, str]]:
 
 
 def _reports(
-    manifest: Manifest, request: str, store: Path, options: PretrainOptions, progress: Progress
+    manifest: Manifest, request: str, store: Place, options: PretrainOptions, progress: Progress
 ) -> list[Report]:
     """The clean feature set, then the augmented ones."""
     how = replace(options.extraction, frames=True)
@@ -139,7 +140,7 @@ def _reports(
     return reports
 
 
-def _part(report: Report, store: Path, *, first: bool) -> Part:
+def _part(report: Report, store: Place, *, first: bool) -> Part:
     spec = report.spec
     augmentation = "" if spec.augmentation == CLEAN else spec.augmentation
     corpus = "" if first else spec.corpus

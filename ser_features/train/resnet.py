@@ -8,6 +8,7 @@ import copy
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from ser_features.heads.resnet34 import ResNet34, ResNetShape, shape_of
 from ser_features.train.checkpoint import load_init
 from ser_features.train.checks import check_folds, check_labels
 from ser_features.train.chunks import Batch, draw_epoch
+from ser_features.train.extras import Extras, no_extras, swap_of
 from ser_features.train.resnet_recipes import ResNetConfig, halving_factor
 from ser_features.train.select import Best, dev_score, first_best
 from ser_features.train.spectrograms import Spectrograms
@@ -41,24 +43,27 @@ def run_resnet(
     *,
     device: str = "cpu",
     progress: Progress | None = None,
+    extras: Extras | None = None,
 ) -> list[RunOutcome]:
     """Train and select; one outcome for every fold and seed, folds first.
 
     ``labels`` [N] are class indices from 0, parallel to ``view.ids``, and folds are rows of it. A
     step in the outcome is an epoch. ``progress`` is called with (epochs done, epochs in all),
-    counted over runs. Raises TrainError where there is nothing to learn from, where the features
-    are no spectrogram, where ``config.init`` does not fit, or where training diverges.
+    counted over runs. ``extras`` bring in other data, copies and late test scores. Raises
+    TrainError where there is nothing to learn from, where the features are no spectrogram, where
+    ``config.init`` does not fit, or where training diverges.
     """
     config.validate()
     check_labels(labels, len(view.ids))
     check_folds(folds, seeds, len(labels))
-    used = [side for fold in folds for side in (fold.train, fold.dev, fold.test)]
-    spectrograms = Spectrograms(view, np.unique(np.concatenate(used)), config)
+    used = np.unique(np.concatenate([fold.used for fold in folds]))
+    spectrograms = Spectrograms(view, used, config)
+    extras = extras or no_extras(len(labels))
     runs = list_runs(folds, seeds, config.lrs)
     started, outcomes = time.perf_counter(), []
     best: dict[Run, tuple[Best, Indices]] = {}
     for number, run in enumerate(runs):
-        trainer = ResNetRun(run, folds[run.fold], spectrograms, labels, config, device)
+        trainer = ResNetRun(run, folds[run.fold], spectrograms, labels, config, device, extras)
         for epoch in trainer.fit():
             if progress is not None:
                 progress(number * config.epochs + epoch, len(runs) * config.epochs)
@@ -67,7 +72,8 @@ def run_resnet(
     for i, fold in enumerate(folds):
         for seed in seeds:
             tried = [(r, *b) for r, b in best.items() if (r.fold, r.seed) == (i, seed)]
-            outcomes.append(_choose(fold, seed, tried, seconds))
+            schedule = extras.schedule(extras.stages(fold), config.epochs)
+            outcomes.append(replace(_choose(fold, seed, tried, seconds), schedule=schedule))
     return outcomes
 
 
@@ -89,8 +95,12 @@ class ResNetRun:
         labels: Indices,
         config: ResNetConfig,
         device: str = "cpu",
+        extras: Extras | None = None,
     ) -> None:
         self.run, self.fold, self.config = run, fold, config
+        self._extras = extras or no_extras(len(labels))
+        self._stages = self._extras.stages(fold)
+        self._swap = swap_of(fold, run, self._extras)
         self._frames, self._labels = spectrograms, labels
         self._device = torch.device(device)
         init, self._order = generators(fold.name, run.seed)
@@ -128,14 +138,13 @@ class ResNetRun:
 
     def train_epoch(self, epoch: int) -> None:
         """One pass over the training side, in freshly drawn chunks."""
-        if self.config.schedule == "halving":
-            self._optimiser.param_groups[0]["lr"] = self.run.lr * halving_factor(epoch)
+        config, frames = self.config, self._frames
+        stage = [each for each in self._stages if each.first(config.epochs) < epoch][-1]
+        factor = halving_factor(epoch) if config.schedule == "halving" else 1.0
+        self._optimiser.param_groups[0]["lr"] = self.run.lr * factor * stage.factor
+        rows = self._swap(stage.rows)
         self._to_training()
-        frames = self._frames
-        drawn = draw_epoch(
-            self.fold.train, frames.num_frames, frames.bands, self.config, self._order
-        )
-        for batch in drawn:
+        for batch in draw_epoch(rows, frames.num_frames, frames.bands, config, self._order):
             self._update(batch)
 
     def _to_training(self) -> None:
@@ -171,9 +180,10 @@ class ResNetRun:
         dev, metric = self.fold.dev, self.config.select_metric
         classes = self.network.shape.num_classes
         score = dev_score(self._labels[dev], self.predict(dev), classes, metric)
-        if self.best.improves(epoch, score) or self.config.select == "last":
-            self.best.step, self.best.score = epoch, score
+        if self.best.improves(epoch, score, self.config.select):
             self._chosen = copy.deepcopy(self.network.state_dict())
+        if self._extras.is_late(epoch, self.config.epochs):
+            self.best.late.append((epoch, self.predict(self.fold.test)))
 
     @torch.no_grad()
     def predict(self, rows: Indices) -> Indices:
@@ -232,4 +242,5 @@ def _choose(
         dev_curve=tuple(best.curve),
         layer_weights=(),
         seconds=seconds,
+        late=tuple(best.late),
     )

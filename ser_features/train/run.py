@@ -32,7 +32,7 @@ from ser_features.views import Features
 Progress = Callable[[int, int], None]
 Indices = npt.NDArray[np.int64]
 Config = SuperbConfig | FrameConfig | ResNetConfig | LinearConfig
-C = TypeVar("C", SuperbConfig, FrameConfig)
+C = TypeVar("C", SuperbConfig, FrameConfig, ResNetConfig)
 # They bound memory or use threads; results do not depend on them.
 INERT = ("max_bytes", "memory_bytes", "readers")
 BEST_LAYER = "best-layer"
@@ -74,7 +74,8 @@ class Training:
             return self._superb().validate()
         if is_resnet(head):
             decay = None if self.weight_decays is None else _only(self.weight_decays)
-            return resnet_config(head, self.recipe, self.steps, self.lrs, decay, self.resnet)
+            config = resnet_config(head, self.recipe, self.steps, self.lrs, decay, self.resnet)
+            return self._select(config)
         if HEADS[head].reads == FRAMES:
             return replace(self._frames(), head=head).validate()
         layers = self.layers or ("all" if head == "layers" else "last")
@@ -109,7 +110,9 @@ class Training:
             "late scores": self.late,
             "a checkpoint to select": self.select is not None,
         }
-        if any(asked.values()) and (head in ("linear", "layers") or is_resnet(head)):
+        if is_resnet(head) and self.strategy is not None and self.strategy.name == "adversarial":
+            raise UsageError(f"head {head!r} does not know the strategy 'adversarial'")
+        if any(asked.values()) and head in ("linear", "layers"):
             what = " or ".join(name for name, there in asked.items() if there)
             raise UsageError(
                 f"head {head!r} does not know {what}; use superb, mlp, attentive or statistics"
@@ -283,6 +286,7 @@ def _train(
         frames = FrameView(features, ids, config.layers)
         return {head: run_frames(frames, labels, indexed, seeds, config, extras=extras, **options)}
     if isinstance(config, ResNetConfig):
+        options["extras"] = extras
         return {head: _resnet(features, ids, labels, indexed, seeds, config, options)}
     view = PooledView(features, ids, "mean_layernorm" if training.normalize else "mean")
     if isinstance(config, SuperbConfig):

@@ -17,14 +17,17 @@ from resnet_factory import (
 )
 from ser_features.errors import TrainError
 from ser_features.train import resnet
-from ser_features.train.chunks import Chunk
-from ser_features.train.resnet import run_resnet
+from ser_features.train.chunks import Chunk, draw_epoch
+from ser_features.train.extras import no_extras
+from ser_features.train.resnet import ResNetRun, run_resnet
 from ser_features.train.resnet_recipes import (
     ResNetOptions,
     resnet_config,
 )
 from ser_features.train.specaugment import Masks
 from ser_features.train.spectrograms import Spectrograms, normalized
+from ser_features.train.stack import StandIns
+from ser_features.train.strategies import Strategy
 from ser_features.views import FrameView
 
 
@@ -110,7 +113,7 @@ def test_micro_batches_sum_to_the_gradient_of_the_batch() -> None:
         run = started(config)
         run.network.eval()
         before = {k: v.clone() for k, v in run.network.named_parameters()}
-        run._update(resnet.draw_epoch(
+        run._update(draw_epoch(
             FOLD.train, run._frames.num_frames, BANDS, config, np.random.default_rng(0)
         )[0])  # fmt: skip
         grads.append({k: v.detach() - before[k] for k, v in run.network.named_parameters()})
@@ -216,3 +219,46 @@ def test_recipes_are_the_ones_read() -> None:
         "adam",
     )
     assert (mixed.epochs, mixed.lrs, mixed.weight_decay, mixed.vad) == (5, (1e-4,), 0.1, False)
+
+
+def test_copies_stand_in_and_late_epochs_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    copies = StandIns(np.arange(COUNT + 1).clip(max=20), np.arange(20) + 8)  # of row r: row r + 8
+    fold = replace(FOLD, copies=copies)
+    drawn: list[int] = []
+
+    def note(rows, *others):
+        drawn.extend(rows.tolist())
+        return draw_epoch(rows, *others)
+
+    monkeypatch.setattr(resnet, "draw_epoch", note)
+    extras = replace(no_extras(COUNT), rate=0.5, late=True)
+    (outcome,) = run_resnet(
+        planted_view(), planted_labels(), [fold], [0], replace(QUICK, epochs=6), extras=extras
+    )
+    places = np.array(drawn).reshape(6, 20) - FOLD.train
+    assert set(places.ravel()) == {0, 8}
+    assert 0.3 < (places == 8).mean() < 0.7
+    assert (places[0] != places[1]).any()
+    assert [epoch for epoch, _ in outcome.late] == [5, 6]
+    assert all(len(predicted) == len(FOLD.test) for _, predicted in outcome.late)
+
+
+def test_a_transfer_trains_on_the_added_then_on_the_real_at_a_lower_rate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    added = np.arange(COUNT) < 8
+    strategy = Strategy("transfer", share=0.5, factor=0.1)
+    extras = replace(no_extras(COUNT), added=added, strategy=strategy)
+    seen: list[tuple[set[int], float]] = []
+    update = ResNetRun._update
+
+    def note(self, batch):
+        lr = self._optimiser.param_groups[0]["lr"]
+        seen.append(({chunk.row for chunk in batch.chunks}, lr))
+        update(self, batch)
+
+    monkeypatch.setattr(ResNetRun, "_update", note)
+    config = replace(QUICK, epochs=2, batch=20)
+    (outcome,) = run_resnet(planted_view(), planted_labels(), [FOLD], [0], config, extras=extras)
+    assert seen == [(set(range(8)), 3e-3), (set(range(8, 20)), pytest.approx(3e-4))]
+    assert len(outcome.schedule) == 2
