@@ -91,7 +91,9 @@ def test_a_flipped_bit_in_any_file_is_named_and_mended(stored):
         assert not verify(stored.store).strays
         assert stored.content == expected
         now = stored.bytes()
-        assert not {n for n in sound if now.get(n) != sound[n]}
+        # A plan is rebuilt from the commit records, which know nothing of who was rejected.
+        other = {n for n in sound if now.get(n) != sound[n]}
+        assert other == ({name} if name.endswith("plan-0000.json") else set())
         (stored.store / name).write_bytes(sound[name])
 
 
