@@ -24,7 +24,6 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from ser_features_cli import main as command
 
 from ser_features.corpora.files import read_manifest
 from ser_features.extract.plan import PlanItem, plan_shards
@@ -38,6 +37,7 @@ from ser_features.store.objects import ObjectSum
 from ser_features.store.reader import open_feature_set
 from ser_features.store.state import Commit
 from ser_features.store.writer import StoreWriter
+from ser_features_cli import main as command
 
 RESULTS = Path(__file__).parent / "results"
 RECORDINGS = 1000
@@ -76,9 +76,7 @@ def plan(items: list[PlanItem], manifest: Manifest, store: Path, found: dict[str
         "pack", found, lambda: plan_shards(items, rows=SPEC.rows, capacity=SPEC.capacity)
     )
     table = manifest.by_id
-    sources = timed(
-        "stat", found, lambda: [source_of(table[key]) for s in shards for key in s.ids]
-    )
+    sources = timed("stat", found, lambda: [source_of(table[key]) for s in shards for key in s.ids])
     with StoreWriter(store, SPEC) as writer:
         timed("write_plan", found, lambda: writer.add_plan(shards, sources))
 
@@ -95,7 +93,7 @@ def commit_all(store: Path) -> None:
 def _record(shard: Shard, sources: dict[str, Source]) -> Commit:
     made = tuple(replace(sources[key], audio_sha256="ab" * 32) for key in shard.ids)
     total = ObjectSum("cd" * 32, 2_555_904)
-    return Commit(shard, made, {name: total for name in shard_objects(SPEC, shard)})
+    return Commit(shard, made, dict.fromkeys(shard_objects(SPEC, shard), total))
 
 
 def ls(store: Path) -> None:
