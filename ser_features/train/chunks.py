@@ -1,7 +1,7 @@
 """Which chunks a ResNet head trains on: drawn first, from a seeded generator, then read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,12 +12,21 @@ from ser_features.views import Indices
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """``length`` frames of row ``row`` from ``start``; ``masks`` are places in the whole row."""
+    """``length`` frames of row ``row`` from ``start``; ``masks`` are places in the whole row.
+
+    ``pasted`` is what follows it (CopyPaste).
+    """
 
     row: int
     start: int
     length: int
     masks: Masks | None = None
+    pasted: "Chunk | None" = None
+
+    @property
+    def total(self) -> int:
+        """Frames with what is pasted."""
+        return self.length + (0 if self.pasted is None else self.pasted.length)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +38,19 @@ class Batch:
 
     def micro_batches(self, size: int) -> list[tuple[Chunk, ...]]:
         """The chunks by length, longest first, in parts of ``size`` that differ by one at most."""
-        ordered = sorted(self.chunks, key=lambda chunk: -chunk.length)
+        ordered = sorted(self.chunks, key=lambda chunk: -chunk.total)
         cuts = np.array_split(np.arange(len(ordered)), -(-len(ordered) // size))
         return [tuple(ordered[i] for i in part) for part in cuts]
+
+
+def paste(batch: Batch, partner: Indices) -> Batch:
+    """Each chunk with that of its partner behind it; a chunk that is its own partner stays alone.
+
+    Paper 2, section 3.2.2: pairs are drawn inside the minibatch, each side a crop of 4 s at most.
+    """
+    pasted = (None if p == i else batch.chunks[p] for i, p in enumerate(partner.tolist()))
+    pairs = zip(batch.chunks, pasted, strict=True)
+    return replace(batch, chunks=tuple(replace(chunk, pasted=other) for chunk, other in pairs))
 
 
 def draw_epoch(

@@ -161,7 +161,8 @@ class ResNetRun:
     def _update(self, batch: Batch) -> None:
         self._optimiser.zero_grad()
         for part in batch.micro_batches(self.config.micro_batch):
-            length = batch.frames if self.config.pad_to_chunk else part[0].length
+            longest = part[0].total
+            length = max(batch.frames, longest) if self.config.pad_to_chunk else longest
             frames = self._frames.chunks(part, length).to(self._device)
             labels = torch.from_numpy(self._labels[[chunk.row for chunk in part]])
             logits = self._logits(frames)

@@ -59,15 +59,16 @@ class Spectrograms:
         return normalized(frames, self._config.frame_norm)
 
     def chunks(self, chunks: Sequence[Chunk], length: int) -> Tensor:
-        """Chunks [B, length, bands], shorter ones repeated from their start."""
-        parts = []
-        for chunk in chunks:
-            frames = self.read(chunk.row)
-            if chunk.masks is not None:
-                frames = apply_masks(frames, chunk.masks)
-            part = frames[chunk.start : chunk.start + chunk.length]
-            parts.append(part[torch.arange(length) % chunk.length])
-        return torch.stack(parts)
+        """Chunks [B, length, bands] with what is pasted, shorter ones repeated from their start."""
+        parts = [self._chunk(chunk) for chunk in chunks]
+        return torch.stack([part[torch.arange(length) % len(part)] for part in parts])
+
+    def _chunk(self, chunk: Chunk) -> Tensor:
+        frames = self.read(chunk.row)
+        if chunk.masks is not None:
+            frames = apply_masks(frames, chunk.masks)
+        part = frames[chunk.start : chunk.start + chunk.length]
+        return part if chunk.pasted is None else torch.cat([part, self._chunk(chunk.pasted)])
 
     def whole(self, rows: Indices) -> tuple[Tensor, Tensor]:
         """Whole spectrograms, padded with zeros: [B, longest, bands], and their lengths [B]."""

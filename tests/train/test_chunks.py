@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ser_features.train.chunks import Batch, Chunk, draw_epoch
+from ser_features.train.chunks import Batch, Chunk, draw_epoch, paste
 from ser_features.train.resnet_recipes import RESNET_RECIPES
 from ser_features.train.specaugment import POLICIES
 
@@ -64,3 +64,16 @@ def test_every_start_and_every_length_is_drawn() -> None:
     assert {each.frames for each in drawn} == {10, 12}
     starts = {(each.frames, chunk.start) for each in drawn for chunk in each.chunks}
     assert starts == {(10, s) for s in range(5)} | {(12, s) for s in range(3)}
+
+
+@given(st.lists(st.integers(1, 30), min_size=2, max_size=12), st.integers(0, 99))
+def test_pasting_follows_the_partner_and_leaves_singles(lengths: list[int], seed: int) -> None:
+    batch = Batch(30, tuple(Chunk(i, 2 * i, n) for i, n in enumerate(lengths)))
+    partner = np.random.default_rng(seed).integers(0, len(lengths), len(lengths))
+    found = paste(batch, partner)
+    for i, (chunk, p) in enumerate(zip(found.chunks, partner.tolist(), strict=True)):
+        assert (chunk.row, chunk.start, chunk.length) == (i, 2 * i, lengths[i])
+        assert chunk.pasted == (None if p == i else batch.chunks[p])
+        assert chunk.total == lengths[i] + (0 if p == i else lengths[p])
+    totals = [c.total for part in found.micro_batches(3) for c in part]
+    assert totals == sorted(totals, reverse=True)
