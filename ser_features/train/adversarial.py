@@ -35,7 +35,7 @@ class DomainCounts:
 
     def take(self) -> list[float]:
         """Balanced accuracy of each run since the last call; 0.5 where a domain was not seen."""
-        hits, trials = self._counts.cpu()
+        hits, trials = self._counts.to("cpu", copy=True)
         self._counts.zero_()
         shares = torch.where(trials > 0, hits / trials.clamp(min=1), 0.5)
         return [float(share) for share in shares.mean(dim=1)]
