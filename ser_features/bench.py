@@ -178,6 +178,7 @@ def options_of(record: RunRecord) -> BenchOptions:
         for name in ("lrs", "weight_decays"):
             training[name] = None if training[name] is None else tuple(training[name])
         training["resnet"] = ResNetOptions(**training.get("resnet", {}))
+        training["cache"] = tuple(training.get("cache", ()))
         if training.get("strategy") is not None:
             training["strategy"] = Strategy(**training["strategy"])
         return BenchOptions(

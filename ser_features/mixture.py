@@ -17,6 +17,7 @@ from ser_features.manifest import Manifest
 from ser_features.records import Fold, Source, Utterance
 from ser_features.runs import CLEAN, Task
 from ser_features.store.reader import FeatureSet
+from ser_features.train.cache_augment import parse_cache
 from ser_features.train.run import RowFacts, Training
 from ser_features.train.strategies import take_ratio
 from ser_features.views import Joined, Part, row_id
@@ -118,7 +119,8 @@ class Mixture:
         )
         texts = [name if count == 1 else f"{name} x{count}" for name, count in names.items()]
         rate = f" {training.rate:.0%}" if training.rate and texts else ""
-        return " & ".join(texts) + rate
+        cached = [step.text for step in parse_cache(training.cache, frames=True)]
+        return " & ".join(filter(None, [" & ".join(texts) + rate, *cached]))
 
     def _strategy(self, training: Training) -> str:
         """How other data entered, as a leaderboard's cell."""

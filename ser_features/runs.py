@@ -132,7 +132,9 @@ class Run:
             progress.advance(100 * step / total - done)
             done = 100 * step / total
 
-        how = (self.training, tick, self.task.facts)
+        classes = self.task.manifest.labels
+        neutral = classes.index("neutral") if "neutral" in classes else None
+        how = (self.training, tick, replace(self.task.facts, neutral=neutral))
         return train_head(self.head, self.features, ids, labels, folds, seeds, *how)
 
     def _ids(self) -> list[str]:

@@ -126,6 +126,7 @@ def bench(
     ratio: m.RatioOption = None,
     select: m.SelectOption = None,
     late: m.LateOption = False,
+    cache_augment: m.CacheOption = None,
     format: FormatOption = "table",
     output: OutputOption = None,
     quiet: o.QuietOption = False,
@@ -180,6 +181,7 @@ def bench(
             rate=rate,
             select=select,
             late=late,
+            cache=tuple(cache_augment or ()),
         ),
         extraction=Options(
             frames,

@@ -74,6 +74,17 @@ SelectOption = Annotated[
         rich_help_panel=PANEL,
     ),
 ]
+CacheOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cache-augment",
+        help="Augmentation on the cache, drawn anew for every minibatch, free of extraction: "
+        "mixup[:alpha=0.2], feature-mask[:p=0.2,masks=1], layer-mask, copypaste-se[:share=0.8], "
+        "copypaste-n, copypaste-n+se; for heads on frames also time-mask. Repeatable.",
+        metavar="NAME[:KEY=VALUE,…]",
+        rich_help_panel=PANEL,
+    ),
+]
 LateOption = Annotated[
     bool,
     typer.Option(

@@ -78,6 +78,24 @@ def initial_weights(shape: SuperbShape, rng: np.random.Generator) -> HeadWeights
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Blend:
+    """A second utterance mixed into each slot of minibatches, and what is set to zero.
+
+    ``rows`` [R, B, L] and ``labels`` [R, B] are the partners'; ``own`` and ``other`` [R, B] weigh
+    the features of the two, ``label`` the own label. ``layers`` [R, B, L] and ``features``
+    [R, B, D] are 0 where masked, else 1.
+    """
+
+    rows: Tensor
+    labels: Tensor
+    own: Tensor
+    other: Tensor
+    label: Tensor
+    layers: Tensor
+    features: Tensor
+
+
 class SuperbStack:
     """R heads of one shape as stacked parameters, with hand-written gradients.
 
@@ -145,7 +163,13 @@ class SuperbStack:
         return mixed @ (output @ projector).T + (output @ bias + output_bias).T
 
     def backward(
-        self, table: Tensor, rows: Tensor, labels: Tensor, weight: Tensor, clip: float
+        self,
+        table: Tensor,
+        rows: Tensor,
+        labels: Tensor,
+        weight: Tensor,
+        clip: float,
+        blend: Blend | None = None,
     ) -> Tensor:
         """Fill ``grads`` with each run's gradient, clipped to norm ``clip``; return the norms [R].
 
@@ -153,25 +177,30 @@ class SuperbStack:
         minibatch of each run, ``labels`` [R, B] its classes. The loss is the sum of cross-entropies
         weighted by ``weight`` [R, B] (1/B for a mean).
         """
-        mixed, scalars = self.mix(table, rows)
+        mixed, scalars = self.mix(table, rows, blend)
         z = mixed.detach()
         matrix, offset = self.product()
         logits = torch.baddbmm(offset, z, matrix.transpose(1, 2))  # [R, B, C]
         dlogits = logits.softmax(dim=2).mul_(weight.unsqueeze(2))
-        dlogits.scatter_add_(2, labels.unsqueeze(2), -weight.unsqueeze(2))
+        given = weight if blend is None else weight * blend.label
+        dlogits.scatter_add_(2, labels.unsqueeze(2), -given.unsqueeze(2))
+        if blend is not None:
+            dlogits.scatter_add_(2, blend.labels.unsqueeze(2), (given - weight).unsqueeze(2))
         if self.shape.num_scalars:
             dmixed = torch.bmm(dlogits, matrix)  # [R, B, D]
             self._grads[4].copy_(torch.autograd.grad(mixed, scalars, dmixed)[0])
         outer = torch.bmm(dlogits.transpose(1, 2), z)  # [R, C, D]
         return self._finish(outer, dlogits.sum(dim=1).unsqueeze(2), clip)
 
-    def mix(self, table: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def mix(self, table: Tensor, rows: Tensor, blend: Blend | None = None) -> tuple[Tensor, Tensor]:
         """Weighted sums of layers [R, B, D] in one pass over the rows, nothing gathered first.
 
         With them a leaf tensor of the scalars, for their gradient.
         """
         runs, batch, layers = rows.shape
         scalars = self._params[4].detach().requires_grad_(self.shape.num_scalars > 0)
+        if blend is not None:
+            return self._blended(table, rows, scalars, blend), scalars
         if not self.shape.num_scalars:
             return table.index_select(0, rows.flatten()).view(runs, batch, -1), scalars
         with torch.enable_grad():
@@ -180,6 +209,23 @@ class SuperbStack:
                 rows.view(-1, layers), table, mode="sum", per_sample_weights=weights
             )
             return mixed.view(runs, batch, -1), scalars
+
+    def _blended(self, table: Tensor, rows: Tensor, scalars: Tensor, blend: Blend) -> Tensor:
+        runs, batch, layers = rows.shape
+        both = torch.cat([rows, blend.rows], dim=2)
+        with torch.enable_grad():
+            share = scalars.softmax(dim=1) if self.shape.num_scalars else scalars.new_ones(runs, 1)
+            share = share.unsqueeze(1) * blend.layers
+            weights = torch.cat(
+                [share * blend.own.unsqueeze(2), share * blend.other.unsqueeze(2)], dim=2
+            )
+            mixed = embedding_bag(
+                both.view(-1, 2 * layers),
+                table,
+                mode="sum",
+                per_sample_weights=weights.view(-1, 2 * layers),
+            )
+            return mixed.view(runs, batch, -1) * blend.features
 
     def _finish(self, outer: Tensor, bias_sum: Tensor, clip: float) -> Tensor:
         """All other gradients from G [R, C, D] and s [R, C, 1], and the clipping of each run."""

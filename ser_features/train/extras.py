@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ser_features.records import Json
+from ser_features.train.cache_augment import CacheAugment
 from ser_features.train.stack import STAND_INS, IndexedFold, Indices, Run, generator
 from ser_features.train.strategies import Mask, Stage, Strategy, plan_stages, schedule_of
 
@@ -18,7 +19,7 @@ class Extras:
     """``added`` (the other data) and ``num_frames`` are by row of the features.
 
     ``rate`` is the share of training samples that a copy stands in for (paper 3). ``late`` keeps
-    the test predictions of the last fifth of the evaluations.
+    the test predictions of the last fifth of the evaluations. ``cache`` augments minibatches.
     """
 
     added: Mask
@@ -26,6 +27,7 @@ class Extras:
     strategy: Strategy | None = None
     rate: float = 0.0
     late: bool = False
+    cache: CacheAugment | None = None
 
     @property
     def adversarial(self) -> bool:

@@ -22,11 +22,13 @@ from ser_features.heads.mlp import FrameShape, MlpHead
 from ser_features.heads.statistics import StatisticsHead
 from ser_features.registry import Table
 from ser_features.train.adversarial import DOMAIN, FrameAdversary
+from ser_features.train.cache_apply import augmented_frames, blended_loss
+from ser_features.train.cache_augment import CacheDraw
 from ser_features.train.checks import check_folds, check_labels
 from ser_features.train.extras import Extras, no_extras, swap_of
 from ser_features.train.frame_recipes import FrameConfig, rate_factor
 from ser_features.train.select import Best, dev_score, first_best
-from ser_features.train.stack import IndexedFold, Run, generator, generators, list_runs
+from ser_features.train.stack import CACHE, IndexedFold, Run, generator, generators, list_runs
 from ser_features.train.stream import Frames, Window, open_frames, pieces, plan_pass
 from ser_features.train.superb import Progress, RunOutcome
 from ser_features.views import FrameView, Indices
@@ -177,6 +179,7 @@ class FrameRun:
         self.stages, self._swap = extras.stages(fold), swap_of(fold, run, extras)
         self.rows: Indices = fold.train  # what this epoch trains on, copies in their places
         self._adversary = self._make_adversary()
+        self._cache_rng = generator(fold.name, run.seed, CACHE)
         self._predicted = np.zeros(len(labels), np.int64)
         self._piece = PIECE_BYTES[device.type] // (4 * shape.num_layers * shape.dim)
         self._taken = 0
@@ -208,8 +211,9 @@ class FrameRun:
             first = self._taken // batch * batch
             end = min(first + batch, len(self.rows))
             part, rows = np.split(rows, [end - self._taken])
-            for piece in pieces(part, window.num_frames, self._piece):
-                self._accumulate(window, piece, end - first)
+            drawn = self._draw(window, part)
+            for at in pieces(np.arange(len(part)), window.num_frames[part], self._piece):
+                self._accumulate(window, part, at, drawn, end - first)
             self._taken += len(part)
             if self._taken == end:
                 self._optimiser.step()
@@ -225,11 +229,24 @@ class FrameRun:
             for piece in pieces(rows, window.num_frames, self._piece)
         ]
 
-    def _accumulate(self, window: Window, rows: Indices, batch: int) -> None:
-        """Add the gradient of some of a minibatch's ``batch`` utterances."""
-        logits = self.head(*window.gather(rows, self.config.normalize))
-        labels = torch.from_numpy(self._labels[rows]).to(self._device)
-        loss = cross_entropy(logits, labels, reduction="sum") / batch
+    def _draw(self, window: Window, rows: Indices) -> CacheDraw | None:
+        """What augmentation on the cache draws for a minibatch (or its part in the window)."""
+        if self.extras.cache is None:
+            return None
+        return self.extras.cache.draw(self._labels[rows], window.num_frames[rows], self._cache_rng)
+
+    def _accumulate(
+        self, window: Window, rows: Indices, at: Indices, drawn: CacheDraw | None, batch: int
+    ) -> None:
+        """Add the gradient of some (``at``) of a minibatch's ``batch`` utterances."""
+        normalize, labels = self.config.normalize, self._labels[rows]
+        if drawn is None:
+            logits = self.head(*window.gather(rows[at], normalize))
+            truth = torch.from_numpy(labels[at]).to(self._device)
+            loss = cross_entropy(logits, truth, reduction="sum") / batch
+        else:
+            logits = self.head(*augmented_frames(window, rows, drawn, at, normalize))
+            loss = blended_loss(logits, labels, drawn, at) / batch
         loss.backward()  # type: ignore[no-untyped-call]
 
     def keep_weights(self) -> None:

@@ -13,12 +13,14 @@ from ser_features.errors import TrainError
 from ser_features.heads.superb import SuperbShape, SuperbStack, initial_weights
 from ser_features.records import Fold, FoldScore, Json
 from ser_features.train.adversarial import DOMAIN, StackAdversary
+from ser_features.train.cache_apply import StackCache
 from ser_features.train.checks import check_features, check_folds
 from ser_features.train.extras import Extras, no_extras, swap_of
 from ser_features.train.graph import CapturedStep
 from ser_features.train.recipes import SuperbConfig
 from ser_features.train.select import Best, dev_score, first_best
 from ser_features.train.stack import (
+    CACHE,
     EpochStream,
     IndexedFold,
     Run,
@@ -163,7 +165,16 @@ class StackTrainer:
         self._stream_of = torch.tensor([numbers.index(r.stream) for r in runs], device=data.device)
         self.optimiser = self._adam()
         self.adversary = self._adversary()
+        self.cache = self._cache([by_stream[n] for n in numbers])
         self._graph = CapturedStep(self.update) if data.device.type == "cuda" else None
+
+    def _cache(self, firsts: Sequence[Run]) -> StackCache | None:
+        """Draws of augmentation on the cache; ``firsts`` are a run of each stream."""
+        data, cache = self.data, self.data.extras.cache
+        if cache is None:
+            return None
+        rngs = [generator(data.folds[run.fold].name, run.seed, CACHE) for run in firsts]
+        return StackCache(cache, data.truth, data.extras.num_frames, rngs, data.device)
 
     def _adversary(self) -> StackAdversary | None:
         strategy = self.data.extras.strategy
@@ -247,13 +258,20 @@ class StackTrainer:
         weight = torch.from_numpy(drawn.weight).to(device)[:, chosen]
         labels = self.data.labels[index]
         step = self._graph or self.update
-        for inputs in zip(index, labels, weight, strict=True):
-            step(*inputs)
+        for number, inputs in enumerate(zip(index, labels, weight, strict=True)):
+            step(*inputs, *self._drawn(drawn.index[number]))
 
-    def update(self, index: Tensor, labels: Tensor, weight: Tensor) -> None:
+    def _drawn(self, index: Indices) -> list[Tensor]:
+        """What the cache augmentations draw for an update of every stream [streams, B], by run."""
+        if self.cache is None:
+            return []
+        return [drawn[self._stream_of] for drawn in self.cache.draw(index)]
+
+    def update(self, index: Tensor, labels: Tensor, weight: Tensor, *drawn: Tensor) -> None:
         """One update of every run on its minibatch: rows, labels and weights [R, B]."""
         rows = self.data.rows(index)
-        self.stack.backward(self.data.table, rows, labels, weight, self.config.clip)
+        blend = None if self.cache is None else self.cache.blend(drawn)
+        self.stack.backward(self.data.table, rows, labels, weight, self.config.clip, blend)
         self.optimiser.step()
         if self.adversary is not None:
             self.adversary.update(self.data.table, rows, index, weight)

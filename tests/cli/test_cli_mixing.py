@@ -79,6 +79,7 @@ def test_the_clean_record_is_the_same_whatever_else_is_tested(folder: Path) -> N
         ("--added", "OTHER", "--strategy", "transfer:share=0.3", "--ratio", "0.5,1", "--late"),
         ("--added", "OTHER", "--strategy", "adversarial", "--select", "dev"),
         ("--added", "OTHER", "--strategy", "curriculum:stages=3", "--heads", "mlp"),
+        ("--cache-augment", "copypaste-se", "--cache-augment", "feature-mask:p=0.1"),
     ],
 )
 def test_records_run_again_from_themselves(folder: Path, more: tuple[str, ...]) -> None:
@@ -118,6 +119,7 @@ def test_records_run_again_from_themselves(folder: Path, more: tuple[str, ...]) 
         ),
         (("--strategy", "mix", "--augment", "NOISE", "--rate", "0.5"), "exclude each other"),
         (("--added", "nowhere"), "expected NAME=PATH"),
+        (("--cache-augment", "time-mask"), "needs a head on frames"),
         (("--select", "best"), "select must be dev or last"),
     ],
 )
