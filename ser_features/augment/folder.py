@@ -18,7 +18,7 @@ from ser_features.errors import AudioError, UsageError
 from ser_features.fingerprint import file_sha256, fingerprint
 from ser_features.records import Utterance
 
-CACHED = 4
+CACHED, HASHED = 4, 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def read_recordings(folder: str) -> tuple[Recording, ...]:
     if not paths:
         raise UsageError(f"{root} holds no recordings (files such as .wav, .flac, .ogg, .mp3)")
     with ThreadPoolExecutor() as pool:
-        found = {one.sha256: one for one in pool.map(_recording, paths)}
+        found = {one.sha256: one for one in pool.map(_current, paths)}
     return tuple(found[key] for key in sorted(found))
 
 
@@ -66,7 +66,15 @@ def _audio_files(root: Path) -> Iterator[Path]:
                 yield Path(folder) / name
 
 
-def _recording(path: Path) -> Recording:
+def _current(path: Path) -> Recording:
+    stat = path.stat()
+    return _recording(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(HASHED)
+def _recording(path: Path, size: int, mtime_ns: int) -> Recording:
+    """A large folder is hashed once in a process, though every upstream asks for it."""
+    del size, mtime_ns  # what the cache goes by
     header = probe(Utterance(path.name, path))
     return Recording(
         file_sha256(path), str(path), header.sample_rate, header.num_samples, header.channels
@@ -77,7 +85,10 @@ def _recording(path: Path) -> Recording:
 def mono(recording: Recording, rate: int) -> NDArray[np.float32]:
     """The recording [n] at ``rate`` Hz, channels averaged; read-only. Raises AudioError."""
     path = Path(recording.path)
-    samples = load(Utterance(path.name, path), rate).samples
+    try:
+        samples = load(Utterance(path.name, path), rate).samples
+    except AudioError as error:  # its reason is not the utterance's
+        raise AudioError("augmentation", str(error)) from error
     samples.setflags(write=False)
     return samples
 

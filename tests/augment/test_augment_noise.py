@@ -122,6 +122,22 @@ def test_a_folder_that_cannot_serve_says_so(tmp_path):
         make(f"noise:folder={tmp_path}")
 
 
+def test_a_noise_that_cannot_be_used_is_named_and_is_not_the_utterances_fault(tmp_path):
+    soundfile.write(tmp_path / "still.wav", np.zeros(900), 8000)
+    one = make(f"noise:folder={tmp_path}")
+    draw, _ = one.draw(Utterance("u", tmp_path / "u.wav"), 4000, RATE, Partners([]))
+    with pytest.raises(AudioError, match=r"still\.wav: digital silence") as caught:
+        one.apply(speech(0.25), draw, RATE, {})
+    assert caught.value.reason == "augmentation"
+
+
+def test_a_recording_that_changed_is_hashed_again(noises):
+    text = f"noise:folder={noises}"
+    before = make(text).identity
+    soundfile.write(noises / "n1.wav", np.ones(777) * 0.1, 22050)
+    assert make(text).identity != before
+
+
 def test_names_of_copies_and_seeds(noises):
     text = f"noise:snr=10,folder={noises}"
     assert [one.name for one in augmented_sets([text, "clean"], 3, 7) if one] == [
