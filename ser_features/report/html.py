@@ -8,10 +8,11 @@ from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from ser_features.fingerprint import fingerprint
 from ser_features.records import Json
-from ser_features.report import cells
+from ser_features.report import cells, ratios
 from ser_features.report.cells import Curve, Section
 from ser_features.rows import ESTIMATORS, MARKS, Row, row_json
 
@@ -59,6 +60,7 @@ def _section(section: Section, numbers: dict[int, int], folder: Path | None) -> 
         "details": list(views.values()),
         "remarks": cells.remark_lines(section.rows),
         "curves": _chart(section) if section.curves else None,
+        "ratios": [Markup(figure) for figure in ratios.figures(section.rows)],
         "num_layers": max((len(row.layer_weights) for row in section.rows), default=0),
         "costs": list(dict.fromkeys(name for row in section.rows for name in row.cost)),
         "audits": _audits(section.rows),
