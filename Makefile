@@ -6,7 +6,7 @@ S3PRL := .venv/s3prl
 # One process per core; more threads than cores only fight.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: setup s3prl demo test lint types floors unit format clean
+.PHONY: setup s3prl demo test torture lint types floors unit format clean
 
 setup: $(STAMP)
 
@@ -41,6 +41,10 @@ floors: setup
 
 unit: setup s3prl
 	SERFEAT_S3PRL=$(S3PRL) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+# Hours of bad luck in minutes: kills, full disks, flipped bits; writes benchmarks/results.
+torture: setup
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/torture.py
 
 format: setup
 	$(BIN)/ruff check --fix .

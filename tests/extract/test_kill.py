@@ -3,6 +3,7 @@
 Run as a script, this file is the driver: it imports torch once and forks for every extraction.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -44,7 +45,8 @@ from ser_features.store.writer import StoreWriter
 TESTS = Path(__file__).resolve().parents[1]
 LENGTHS = [2400, 900, 700, 1234, 5000, 6000, 333, *range(400, 2400, 110)]
 SILENT = "u2"
-# The moments at which a child says where it is, in the order in which they come.
+# What is extracted; the moments at which a child says where it is, in the order in which they come.
+KIND = {"frames": True}
 PHASES = ("survey", "lock", "plan", "grow", "write", "publish", "commit", "report")
 
 
@@ -59,14 +61,16 @@ def drive(scenario: str, folder: Path, *numbers: int) -> dict[str, Any]:
     return found
 
 
-def test_killed_at_any_moment_and_resumed_the_content_is_the_same(tmp_path):
+@pytest.mark.parametrize("frames", [0, 1])
+def test_killed_at_any_moment_and_resumed_the_content_is_the_same(tmp_path, frames, counted):
     """More kills: ``SERFEAT_TORTURE_KILLS=200``."""
-    kills = int(os.environ.get("SERFEAT_TORTURE_KILLS", "16"))
-    found = drive("torture", tmp_path, kills)
+    kills = int(os.environ.get("SERFEAT_TORTURE_KILLS", "16")) // 2
+    found = drive("torture", tmp_path, kills, frames)
     assert found["kills"] == kills
     assert sum(found["phases"].values()) == kills
     assert len(found["phases"]) == min(kills, len(PHASES))
-    assert found["reads"] > 0
+    assert found["reads"] + found["meanwhile"] > 0
+    counted(**found)
 
 
 def test_two_processes_on_one_store(tmp_path):
@@ -87,15 +91,16 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path):
 # The driver
 
 
-def torture(folder: Path, kills: int) -> dict[str, Any]:
+def torture(folder: Path, kills: int, frames: int) -> dict[str, Any]:
     """Kill extractions until ``kills`` are done; every store must come out as the whole one."""
     rng, manifest = random.Random(7), torture_corpus(folder)
-    whole = folder / "whole"
-    wait_for(fork(lambda _: run(manifest, whole, frames=True)))
+    KIND["frames"], whole = bool(frames), folder / "whole"
+    wait_for(fork(lambda _: run(manifest, whole, **KIND)))
     spec = open_feature_set(whole, list_feature_sets(whole)[0].name).spec
     expected = content_by_id(whole, spec)
     done: Counter[str] = Counter()
     stores, reads = [folder / "store-0"], 0
+    reader, end = fork(lambda line: read_on(line, folder, spec, expected))
     while done.total() < kills:
         phase = PHASES[done.total() % len(PHASES)]
         killed, seen = kill_one(manifest, stores[-1], phase, rng, spec, expected)
@@ -106,7 +111,32 @@ def torture(folder: Path, kills: int) -> dict[str, Any]:
             finish(manifest, stores[-1], spec, expected)
             stores.append(folder / f"store-{len(stores)}")
     finish(manifest, stores[-1], spec, expected)
-    return {"kills": done.total(), "phases": done, "stores": len(stores), "reads": reads}
+    end.send(b".")
+    meanwhile = int(end.recv(20) or b"0")
+    wait_for((reader, end))
+    return {
+        "frames": bool(frames),
+        "kills": done.total(),
+        "phases": done,
+        "stores": len(stores),
+        "reads": reads,
+        "meanwhile": meanwhile,
+    }
+
+
+def read_on(line: socket.socket, folder: Path, spec: Any, expected: dict[str, Any]) -> None:
+    """A reader beside it all: whatever it sees, at any moment, is whole and right."""
+    line.setblocking(False)
+    reads = 0
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            line.recv(1)
+            break
+        stores = sorted(folder.glob("store-*"), key=lambda path: int(path.name[6:]))
+        reads += bool(stores) and readable(stores[-1], spec, expected)
+        time.sleep(0.02)
+    line.setblocking(True)
+    line.send(str(reads).encode())
 
 
 def torture_corpus(folder: Path) -> Manifest:
@@ -121,7 +151,7 @@ def kill_one(
     """Start an extraction, read while it runs, kill it at a phase; whether that came in time."""
     # Late shards are as likely as early ones; what comes once in a run is not skipped.
     skip = rng.randrange(6) if phase in ("write", "publish", "commit") else 0
-    child, line = fork(lambda end: telling(end, lambda: run(manifest, store, frames=True)))
+    child, line = fork(lambda end: telling(end, lambda: run(manifest, store, **KIND)))
     reads = 0
     while told := line.recv(1):
         if PHASES[told[0]] == phase:
@@ -173,10 +203,10 @@ def finish(manifest: Manifest, store: Path, spec: Any, expected: dict[str, Any])
 
 
 def resume(manifest: Manifest, store: Path) -> None:
-    report = run(manifest, store, frames=True)
+    report = run(manifest, store, **KIND)
     assert [row.id for row in report.rejects] == [SILENT]
     assert report.num_present + report.num_new == len(LENGTHS) - 1
-    again = run(manifest, store, frames=True)
+    again = run(manifest, store, **KIND)
     assert (again.num_new, again.rejects) == (0, report.rejects)
 
 
