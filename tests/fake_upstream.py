@@ -32,7 +32,8 @@ class FakeUpstream:
 
     ``fit`` is the largest batch the "device" takes and ``fit_samples`` its longest utterance;
     ``scale`` multiplies the last layer, ``poison`` is put into every utterance's last frame.
-    The first ``deaths`` calls of ``encode`` (counted in the file ``dies``) kill their process.
+    The first ``deaths`` calls of ``encode`` (counted in the file ``dies``) kill their process;
+    each adds its process to the file ``alive``.
     """
 
     name: str = "fake"
@@ -44,6 +45,7 @@ class FakeUpstream:
     poison: float | None = None
     sleep: float = 0.0
     dim: int = DIM
+    alive: str = ""
     dies: str = ""
     deaths: int = 0
     batches: list[int] = field(default_factory=list)
@@ -68,6 +70,7 @@ class FakeUpstream:
         return max(0, (num_samples - FIELD) // HOP + 1)
 
     def encode(self, waves: Sequence[np.ndarray]) -> LayerOutputs:
+        self._tell()
         time.sleep(self.sleep)
         self._die()
         self.batches.append(len(waves))
@@ -79,6 +82,11 @@ class FakeUpstream:
         for b, (wave, count) in enumerate(zip(waves, counts, strict=True)):
             hidden[:, b, :count] = self._layers(wave)
         return LayerOutputs(hidden, counts)
+
+    def _tell(self) -> None:
+        if self.alive:
+            with Path(self.alive).open("a") as file:
+                file.write(f"{os.getpid()}\n")
 
     def _die(self) -> None:
         if not self.deaths:
