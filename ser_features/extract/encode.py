@@ -1,15 +1,18 @@
 """One shard: waveforms in, stored arrays out. Splits a batch that does not fit the device."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ser_features.errors import UpstreamError
+from ser_features.extract.outbox import Outbox
 from ser_features.extract.plan import batches
-from ser_features.extract.pooling import Pooled, pool, ragged_frames
+from ser_features.extract.pooling import Pooled, pool_on_device, ragged_on_device
 from ser_features.upstreams.protocol import Upstream
 
 Waves = Sequence[NDArray[np.float32]]
@@ -17,34 +20,57 @@ Waves = Sequence[NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Outputs of some utterances: pooled [n, L, D] each; frames [sum(frames), L, D] or None."""
+    """Outputs of some utterances: pooled [n, L, D] each; frames [sum(frames), L, D] or None.
+
+    Frames are float32, or float16 where a GPU has converted them: infinite where too large.
+    """
 
     pooled: Pooled
-    frames: NDArray[np.float32] | None
+    frames: NDArray[np.floating] | None
+    num_frames: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One batch's outputs on the host, or on their way there."""
+
+    pooled: tuple[Tensor, ...]
+    frames: Tensor | None
     num_frames: tuple[int, ...]
 
 
 def encode_shard(
-    upstream: Upstream, ids: Sequence[str], waves: Waves, budget: int, with_frames: bool
+    upstream: Upstream,
+    ids: Sequence[str],
+    waves: Waves,
+    budget: int,
+    with_frames: bool,
+    *,
+    halve: bool = False,
 ) -> Encoded:
     """Encode waveforms (longest first) in batches of at most ``budget`` padded samples.
+
+    Batches are started one after another and waited for together. ``halve`` lets a GPU send frames
+    as float16.
 
     Raises UpstreamError naming the utterance that does not fit the device even alone, or whose
     outputs are not finite.
     """
-    parts: list[Encoded] = []
+    outbox, parts = Outbox(), list[Sent]()
+    encode = partial(_encode, upstream, outbox, with_frames, halve)
     for batch in batches([len(wave) for wave in waves], budget):
-        parts.extend(_encode_or_split(upstream, ids[batch], waves[batch], with_frames))
+        parts.extend(_encode_or_split(encode, upstream, ids[batch], waves[batch]))
+    outbox.wait()
     encoded = _join(parts)
     _check_finite(encoded, ids, upstream.info.name)
     return encoded
 
 
 def _encode_or_split(
-    upstream: Upstream, ids: Sequence[str], waves: Waves, with_frames: bool
-) -> Iterator[Encoded]:
+    encode: Callable[[Waves], Sent], upstream: Upstream, ids: Sequence[str], waves: Waves
+) -> Iterator[Sent]:
     try:
-        yield _encode(upstream, waves, with_frames)
+        yield encode(waves)
         return
     except torch.cuda.OutOfMemoryError as error:
         if len(waves) == 1:
@@ -56,15 +82,20 @@ def _encode_or_split(
             ) from error
     torch.cuda.empty_cache()
     half = len(waves) // 2
-    yield from _encode_or_split(upstream, ids[:half], waves[:half], with_frames)
-    yield from _encode_or_split(upstream, ids[half:], waves[half:], with_frames)
+    yield from _encode_or_split(encode, upstream, ids[:half], waves[:half])
+    yield from _encode_or_split(encode, upstream, ids[half:], waves[half:])
 
 
-def _encode(upstream: Upstream, waves: Waves, with_frames: bool) -> Encoded:
+def _encode(
+    upstream: Upstream, outbox: Outbox, with_frames: bool, halve: bool, waves: Waves
+) -> Sent:
     outputs = upstream.encode(waves)
-    pooled = pool(outputs.hidden, outputs.num_frames)
-    frames = ragged_frames(outputs.hidden, outputs.num_frames) if with_frames else None
-    return Encoded(pooled, frames, tuple(outputs.num_frames))
+    pooled = pool_on_device(outputs.hidden, outputs.num_frames)
+    frames = None
+    if with_frames:
+        ragged = ragged_on_device(outputs.hidden, outputs.num_frames)
+        frames = outbox.send(ragged.half() if halve and ragged.is_cuda else ragged.float())
+    return Sent(tuple(outbox.send(part) for part in pooled), frames, tuple(outputs.num_frames))
 
 
 def _check_finite(encoded: Encoded, ids: Sequence[str], name: str) -> None:
@@ -78,15 +109,8 @@ def _check_finite(encoded: Encoded, ids: Sequence[str], name: str) -> None:
             )
 
 
-def _join(parts: Sequence[Encoded]) -> Encoded:
-    def rows(arrays: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-        return np.concatenate(list(arrays))
-
-    pooled = Pooled(
-        rows(part.pooled.mean for part in parts),
-        rows(part.pooled.std for part in parts),
-        rows(part.pooled.mean_layernorm for part in parts),
-    )
+def _join(parts: Sequence[Sent]) -> Encoded:
+    pooled = (torch.cat(part).numpy() for part in zip(*(p.pooled for p in parts), strict=True))
     frames = [part.frames for part in parts if part.frames is not None]
     num_frames = tuple(n for part in parts for n in part.num_frames)
-    return Encoded(pooled, rows(frames) if frames else None, num_frames)
+    return Encoded(Pooled(*pooled), torch.cat(frames).numpy() if frames else None, num_frames)

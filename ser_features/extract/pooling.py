@@ -26,9 +26,13 @@ def pool(hidden: Tensor, num_frames: Sequence[int]) -> Pooled:
     NaN included, does not. Layer norm has no affine parameters and eps 1e-5, as s3prl's
     ``Featurizer(normalize=True)``.
     """
-    parts = (_pool_each if hidden.device.type == "cpu" else _pool_padded)(hidden, num_frames)
-    mean, std, normed = (part.cpu().numpy() for part in parts)
+    mean, std, normed = (part.cpu().numpy() for part in pool_on_device(hidden, num_frames))
     return Pooled(mean, std, normed)
+
+
+def pool_on_device(hidden: Tensor, num_frames: Sequence[int]) -> tuple[Tensor, ...]:
+    """``pool`` as float32 tensors [B, L, D] on the device of ``hidden``; waits for nothing."""
+    return (_pool_each if hidden.device.type == "cpu" else _pool_padded)(hidden, num_frames)
 
 
 def _pool_each(hidden: Tensor, num_frames: Sequence[int]) -> tuple[Tensor, ...]:
@@ -62,6 +66,10 @@ def _pool_layer(layer: Tensor, mask: Tensor, counts: Tensor) -> tuple[Tensor, Te
 
 def ragged_frames(hidden: Tensor, num_frames: Sequence[int]) -> NDArray[np.float32]:
     """The utterances' own frames one after another: hidden [L, B, T, D] → [sum(frames), L, D]."""
-    parts = [hidden[:, b, :n].transpose(0, 1) for b, n in enumerate(num_frames)]  # [n, L, D]
-    joined: NDArray[np.float32] = torch.cat(parts).float().cpu().numpy()
+    joined: NDArray[np.float32] = ragged_on_device(hidden, num_frames).float().cpu().numpy()
     return joined
+
+
+def ragged_on_device(hidden: Tensor, num_frames: Sequence[int]) -> Tensor:
+    """``ragged_frames`` as a tensor in the precision and on the device of ``hidden``."""
+    return torch.cat([hidden[:, b, :n].transpose(0, 1) for b, n in enumerate(num_frames)])

@@ -66,10 +66,20 @@ class NormedFirst(nn.Module):
         self.weight = conv.weight[:, 0].double()  # [C, kernel]; the norm takes a bias away
         self.scale, self.shift = norm.weight.double(), norm.bias.double()
 
-    def fold(self, waves: Sequence[Tensor]) -> Folded:
-        """The weights of each utterance [n]."""
-        weights, shifts = zip(*(self._fold(wave) for wave in waves), strict=True)
-        return torch.stack(weights), torch.stack(shifts)
+    def fold(self, x: Tensor, samples: Sequence[int]) -> Folded:
+        """The norm of each utterance of float32 [B, N] as weights and shifts, in few kernels.
+
+        float64, because a recording may be quiet beside its offset.
+        """
+        u = unfold(x[..., None], self.kernel, self.stride).double()  # [B, T, kernel]
+        counts = [(end - self.kernel) // self.stride + 1 for end in samples]
+        share = 1 / torch.tensor(counts, device=x.device, dtype=u.dtype)[:, None, None]
+        u, mean = _centred(u, counts, share)
+        covariance = u.transpose(1, 2) @ u * share  # [B, kernel, kernel]
+        variance = ((self.weight @ covariance) * self.weight).sum(2)  # [B, C]
+        weight = self.weight * (self.scale * torch.rsqrt(variance + self.eps))[..., None]
+        shift = self.shift - (weight @ mean.transpose(1, 2))[..., 0]
+        return weight.to(self.dtype), shift.to(self.dtype)
 
     def forward(self, x: Tensor, folded: Folded) -> Tensor:
         """Waveforms float32 [B, N] without their means to [B, T, C]."""
@@ -79,15 +89,6 @@ class NormedFirst(nn.Module):
             return onednn.product(u, weight[0], shift[0], gelu=self.gelu)
         y = torch.baddbmm(shift[:, None], u, weight.transpose(1, 2))
         return F.gelu(y) if self.gelu else y
-
-    def _fold(self, wave: Tensor) -> tuple[Tensor, Tensor]:
-        """Weight [C, kernel] and bias [C] with the norm over the frames of wave [n] inside."""
-        u = unfold(wave[None, :, None], self.kernel, self.stride)[0].double()
-        mean = u.mean(0)
-        u = u - mean
-        variance = ((self.weight @ (u.T @ u / len(u))) * self.weight).sum(1)
-        weight = self.weight * (self.scale * torch.rsqrt(variance + self.eps))[:, None]
-        return weight.to(self.dtype), (self.shift - weight @ mean).to(self.dtype)
 
 
 class ConvStack(nn.Module):
@@ -110,26 +111,28 @@ class ConvStack(nn.Module):
 
     def forward(self, x: Tensor, samples: Sequence[int]) -> Tensor:
         """Utterance b of [B, N] has ``samples[b]`` samples; its padding gets finite values."""
-        folded = None
-        if self.first is not None:
-            # The norm takes away whatever is constant, and a large constant would cost digits.
-            means = [row[:end].mean() for row, end in zip(x, samples, strict=True)]
-            x = x - torch.stack(means)[:, None]
-            folded = self.first.fold([row[:end] for row, end in zip(x, samples, strict=True)])
-        if not self.packed:
-            return self._run(x, folded)
-        parts = [self._in_pieces(x[b, :end], b, folded) for b, end in enumerate(samples)]
-        return torch.cat(parts)[None]
+        if self.packed:
+            parts = [self._in_pieces(x[b : b + 1, :end]) for b, end in enumerate(samples)]
+            return torch.cat(parts)[None]
+        return self._run(*self._fold(x, samples))
 
-    def _in_pieces(self, wave: Tensor, b: int, folded: Folded | None) -> Tensor:
-        """One utterance [n] to [T, C], in pieces that stay in the cache of a CPU."""
-        own = None if folded is None else (folded[0][b : b + 1], folded[1][b : b + 1])
-        frames = (len(wave) - self.field) // self.hop + 1
+    def _fold(self, x: Tensor, samples: Sequence[int]) -> tuple[Tensor, Folded | None]:
+        """What the convolutions run on: without its mean, if a norm takes that away anyway."""
+        if self.first is None:
+            return x, None
+        share = 1 / torch.tensor(samples, device=x.device, dtype=torch.float64)[:, None]
+        x = _centred(x.double(), samples, share)[0].float()
+        return x, self.first.fold(x, samples)
+
+    def _in_pieces(self, wave: Tensor) -> Tensor:
+        """One utterance [1, n] to [T, C], in pieces that stay in the cache of a CPU."""
+        frames = (wave.shape[1] - self.field) // self.hop + 1
+        wave, folded = self._fold(wave, wave.shape[1:])
         pieces = []
         for start in range(0, frames, PIECE):
             end = min(start + PIECE, frames)
-            part = wave[start * self.hop : (end - 1) * self.hop + self.field]
-            pieces.append(self._run(part[None], own)[0])
+            part = wave[:, start * self.hop : (end - 1) * self.hop + self.field]
+            pieces.append(self._run(part, folded)[0])
         return torch.cat(pieces)
 
     def _run(self, x: Tensor, folded: Folded | None) -> Tensor:
@@ -139,6 +142,18 @@ class ConvStack(nn.Module):
         for layer in self.layers:
             y = layer(y)
         return y
+
+
+def _centred(x: Tensor, counts: Sequence[int], share: Tensor) -> tuple[Tensor, Tensor]:
+    """x [B, T, ...] without the means of its first counts[b] rows, zero behind, and the means."""
+    if min(counts) == x.shape[1]:
+        mean = x.sum(1, keepdim=True) * share
+        return x - mean, mean
+    ends = torch.tensor(counts, device=x.device)
+    valid = torch.arange(x.shape[1], device=x.device) < ends[:, None]
+    valid = valid.view(*valid.shape, *[1] * (x.dim() - 2))
+    mean = x.masked_fill(~valid, 0.0).sum(1, keepdim=True) * share
+    return (x - mean).masked_fill_(~valid, 0.0), mean
 
 
 def _normed(layer: Any) -> NormedFirst | None:

@@ -29,10 +29,11 @@ def check_waves(waves: Waves, info: UpstreamInfo) -> tuple[int, ...]:
 def pad_waves(waves: Waves, device: torch.device, length: int | None = None) -> Tensor:
     """Zero-padded float32 [B, N] on the device; N is ``length`` or that of the longest."""
     samples = max(len(wave) for wave in waves) if length is None else length
-    padded = np.zeros((len(waves), samples), np.float32)
-    for row, wave in zip(padded, waves, strict=True):
+    cuda = device.type == "cuda"  # pinned memory: the copy waits for nothing
+    padded = torch.zeros((len(waves), samples), pin_memory=cuda)
+    for row, wave in zip(padded.numpy(), waves, strict=True):
         row[: len(wave)] = wave
-    return torch.from_numpy(padded).to(device)
+    return padded.to(device, non_blocking=cuda)
 
 
 def normalize_(x: Tensor, samples: Sequence[int]) -> Tensor:
@@ -40,7 +41,17 @@ def normalize_(x: Tensor, samples: Sequence[int]) -> Tensor:
 
     As transformers' Wav2Vec2FeatureExtractor with ``do_normalize``.
     """
+    if x.is_cuda:
+        return _normalize_padded_(x, samples)
     for row, end in zip(x, samples, strict=True):
         var, mean = torch.var_mean(row[:end], dim=0, correction=0)
         row[:end].sub_(mean).mul_(torch.rsqrt(var + 1e-7))
     return x
+
+
+def _normalize_padded_(x: Tensor, samples: Sequence[int]) -> Tensor:
+    """The same in a few kernels for the batch, not a few for each utterance."""
+    ends = torch.tensor(samples, device=x.device)[:, None]
+    valid = torch.arange(x.shape[1], device=x.device) < ends
+    x.sub_(x.sum(1, keepdim=True) / ends).masked_fill_(~valid, 0.0)
+    return x.mul_(torch.rsqrt(x.square().sum(1, keepdim=True) / ends + 1e-7))

@@ -30,6 +30,7 @@ from ser_features.extract.pooling import pool, ragged_frames
 from ser_features.manifest import Manifest
 from ser_features.store.reader import open_feature_set
 from ser_features.store.verify import verify
+from ser_features.upstreams.load import load_upstream
 
 LENGTHS = (900, 160, 2400, 2400, 5000, 333, 8000, 1234)
 KINDS = ("mean", "std", "mean_layernorm")
@@ -160,3 +161,23 @@ def distance(found: np.ndarray, expected: np.ndarray) -> float:
     axes = tuple(range(1, expected.ndim))
     error = np.sqrt(np.square(found - expected).mean(axes) / np.square(expected).mean(axes))
     return float(error.max())
+
+
+@pytest.mark.gpu
+def test_a_gpu_sends_what_a_cpu_computes():
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    waves = [np.random.default_rng(n).standard_normal(n).astype(np.float32) for n in (9000, 4000)]
+    want, got = (
+        encode_shard(
+            load_upstream("hubert-base@random:0", device=name), ["a", "b"], waves, 9000, True,
+            halve=True,
+        )
+        for name in ("cpu", "cuda")
+    )  # fmt: skip
+    assert got.frames is not None
+    assert want.frames is not None
+    assert got.frames.dtype == np.float16
+    np.testing.assert_allclose(got.frames, want.frames, rtol=2e-3, atol=1e-4)
+    for kind in KINDS:
+        np.testing.assert_allclose(getattr(got.pooled, kind), getattr(want.pooled, kind), atol=1e-4)

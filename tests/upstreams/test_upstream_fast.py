@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ser_features.upstreams import convs, exact, onednn, waveform
+from ser_features.upstreams import waves as waves_of_rows
 from ser_features.upstreams.convs import Convolution, GroupedProduct, NormedFirst, unfold
 from ser_features.upstreams.load import load_upstream
 
@@ -106,18 +107,40 @@ def test_the_folded_group_norm_is_group_norm_in_double_precision(offset, loudnes
     wave = offset + loudness * torch.randn(3000)
     first = NormedFirst(conv.requires_grad_(False), norm.requires_grad_(False), gelu=True)
     centred = wave - wave.mean()
-    got = first(centred[None], first.fold([centred]))[0]
+    got = first(centred[None], first.fold(centred[None], [3000]))[0]
     want = F.gelu(norm.double()(conv.double()(wave.double()[None, None])))[0].T
     # what float32 keeps of the waveform itself beside its offset
     limit = 2e-6 + 2 * offset * 2**-24 / loudness
     assert distance_of(got.double(), want.detach()) < limit
 
 
+def test_the_fold_of_a_batch_is_that_of_each_alone():
+    torch.manual_seed(0)
+    conv, norm = nn.Conv1d(1, 24, 10, stride=5), nn.GroupNorm(24, 24)
+    first = NormedFirst(conv.requires_grad_(False), norm.requires_grad_(False), gelu=True)
+    x, ends = torch.randn(3, 3000), (3000, 10, 1234)
+    weights, shifts = first.fold(x, ends)
+    for b, end in enumerate(ends):
+        weight, shift = first.fold(x[b : b + 1, :end], [end])
+        torch.testing.assert_close(weights[b], weight[0])
+        torch.testing.assert_close(shifts[b], shift[0])
+
+
+def test_a_gpus_normalisation_is_that_of_each_row(noise):
+    x, waves = torch.zeros(3, 5000), noise(5000, 400, 1601)
+    for row, wave in zip(x, waves, strict=True):
+        row[: len(wave)] = torch.from_numpy(wave)
+    want = waves_of_rows.normalize_(x.clone(), [5000, 400, 1601])
+    got = waves_of_rows._normalize_padded_(x, [5000, 400, 1601])
+    torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
+    assert not got[1, 400:].any()
+
+
 def test_digital_silence_gives_the_norms_shift():
     conv, norm = nn.Conv1d(1, 8, 10, stride=5), nn.GroupNorm(8, 8)
     first = NormedFirst(conv.requires_grad_(False), norm.requires_grad_(False), gelu=False)
     wave = torch.zeros(500)
-    got = first(wave[None], first.fold([wave]))
+    got = first(wave[None], first.fold(wave[None], [500]))
     assert torch.equal(got, norm.bias.detach().expand_as(got))
 
 
