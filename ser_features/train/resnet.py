@@ -20,12 +20,12 @@ from ser_features.errors import TrainError
 from ser_features.heads.resnet34 import ResNet34, ResNetShape, shape_of
 from ser_features.train.checkpoint import load_init
 from ser_features.train.checks import check_folds, check_labels
-from ser_features.train.chunks import Batch, draw_epoch
+from ser_features.train.chunks import Batch, draw_epoch, paste
 from ser_features.train.extras import Extras, no_extras, swap_of
 from ser_features.train.resnet_recipes import ResNetConfig, halving_factor
 from ser_features.train.select import Best, dev_score, first_best
 from ser_features.train.spectrograms import Spectrograms
-from ser_features.train.stack import IndexedFold, Run, generators, list_runs
+from ser_features.train.stack import CACHE, IndexedFold, Run, generator, generators, list_runs
 from ser_features.train.stream import pieces
 from ser_features.train.superb import Progress, RunOutcome
 from ser_features.views import FrameView, Indices
@@ -101,6 +101,7 @@ class ResNetRun:
         self._extras = extras or no_extras(len(labels))
         self._stages = self._extras.stages(fold)
         self._swap = swap_of(fold, run, self._extras)
+        self._cache_rng = generator(fold.name, run.seed, CACHE)
         self._frames, self._labels = spectrograms, labels
         self._device = torch.device(device)
         init, self._order = generators(fold.name, run.seed)
@@ -145,7 +146,16 @@ class ResNetRun:
         rows = self._swap(stage.rows)
         self._to_training()
         for batch in draw_epoch(rows, frames.num_frames, frames.bands, config, self._order):
-            self._update(batch)
+            self._update(self._pasted(batch))
+
+    def _pasted(self, batch: Batch) -> Batch:
+        """CopyPaste, where it was asked for and drawn for this minibatch."""
+        if self._extras.cache is None:
+            return batch
+        labels = self._labels[[chunk.row for chunk in batch.chunks]]
+        lengths = np.array([chunk.length for chunk in batch.chunks], np.int64)
+        drawn = self._extras.cache.draw(labels, lengths, self._cache_rng)
+        return paste(batch, drawn.partner) if drawn.joined else batch
 
     def _to_training(self) -> None:
         """Frozen convolutions stay in evaluation mode: their statistics are the checkpoint's."""

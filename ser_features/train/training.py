@@ -112,8 +112,12 @@ class Training:
         }
         if is_resnet(head) and self.strategy is not None and self.strategy.name == "adversarial":
             raise UsageError(f"head {head!r} does not know the strategy 'adversarial'")
-        if is_resnet(head) and self.cache:
-            raise UsageError(f"head {head!r} has masks of its own: --spec-augment")
+        other = [step.name for step in self.cache_steps(head) if not step.pastes]
+        if is_resnet(head) and other:
+            raise UsageError(
+                f"head {head!r} does not know {other[0]!r}: it takes copypaste-se, copypaste-n and "
+                "copypaste-n+se, and masks by --spec-augment"
+            )
         if any(asked.values()) and head in ("linear", "layers"):
             what = " or ".join(name for name, there in asked.items() if there)
             raise UsageError(

@@ -85,6 +85,10 @@ def test_bench_starts_from_it_and_the_record_runs_again(made: Path) -> None:
     [
         (("--heads", "superb", "--vad"), "vad: only resnet34 heads take it"),
         (("--heads", HEAD, "--init-train", "all"), "--init-train says what an --init checkpoint"),
+        (
+            ("--heads", HEAD, "--cache-augment", "mixup"),
+            "does not know 'mixup': it takes copypaste",
+        ),
         (("--heads", HEAD, "--pooling", "max"), "pooling must be one of attention"),
         (("--heads", HEAD, "--no-vad", "--init", "net.safetensors"), "vad True, not False"),
         (("--heads", HEAD, "--init", "corpus/made.csv"), "cannot read the checkpoint"),

@@ -17,7 +17,8 @@ from resnet_factory import (
 )
 from ser_features.errors import TrainError
 from ser_features.train import resnet
-from ser_features.train.chunks import Chunk, draw_epoch
+from ser_features.train.cache_augment import CacheAugment, parse_cache
+from ser_features.train.chunks import Batch, Chunk, draw_epoch
 from ser_features.train.extras import no_extras
 from ser_features.train.resnet import ResNetRun, run_resnet
 from ser_features.train.resnet_recipes import (
@@ -265,3 +266,30 @@ def test_a_transfer_trains_on_the_added_then_on_the_real_at_a_lower_rate(
     (outcome,) = run_resnet(planted_view(), planted_labels(), [FOLD], [0], config, extras=extras)
     assert seen == [(set(range(8)), 3e-3), (set(range(8, 20)), pytest.approx(3e-4))]
     assert len(outcome.schedule) == 2
+
+
+def test_copypaste_joins_chunks_of_the_same_class_in_its_share_of_the_minibatches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    labels = planted_labels()
+    cache = CacheAugment(parse_cache(["copypaste-se:share=0.5"], frames=True), 1, BANDS)
+    batches: list[Batch] = []
+    monkeypatch.setattr(ResNetRun, "_update", lambda self, batch: batches.append(batch))
+    config = replace(QUICK, epochs=20, batch=5)
+    extras = replace(no_extras(COUNT), cache=cache)
+    run_resnet(planted_view(), labels, [FOLD], [0], config, extras=extras)
+    joined = [[chunk.pasted is not None for chunk in batch.chunks] for batch in batches]
+    assert 0.35 < np.mean([any(each) for each in joined]) < 0.65
+    for batch in batches:
+        for chunk in batch.chunks:
+            if chunk.pasted is not None:
+                assert chunk.row != chunk.pasted.row
+                assert labels[chunk.row] == labels[chunk.pasted.row]
+
+
+def test_training_with_copypaste_learns_the_planted_class() -> None:
+    cache = CacheAugment(parse_cache(["copypaste-se"], frames=True), 1, BANDS)
+    config = replace(QUICK, epochs=12, batch=5)
+    extras = replace(no_extras(COUNT), cache=cache)
+    (outcome,) = run_resnet(planted_view(), planted_labels(), [FOLD], [0], config, extras=extras)
+    assert (outcome.predictions == planted_labels()[FOLD.test]).mean() >= 0.75
