@@ -52,10 +52,10 @@ class ObjectFile:
 def checked(raw: Any, what: str) -> NDArray[np.uint8]:
     """The bytes of a buffer before its crc32c; DamageError where that does not hold."""
     values = np.frombuffer(raw, np.uint8)
-    stored = int.from_bytes(values[-CRC_BYTES:].tobytes(), "little")
-    if google_crc32c.value(values[:-CRC_BYTES]) != stored:
+    content = values[:-CRC_BYTES]
+    if google_crc32c.value(content) != int.from_bytes(values[-CRC_BYTES:].data, "little"):
         raise DamageError(f"the checksum of its {what} does not hold")
-    return values[:-CRC_BYTES]
+    return content
 
 
 def flush(paths: Iterable[Path]) -> None:

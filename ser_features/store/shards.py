@@ -6,7 +6,7 @@ shows it), and writing through it takes more than twice the processor time. Here
 touched is compared, and one that is not there is an error, not fill values.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,18 +95,19 @@ def read_part(
     """
     groups = _by_group(layers, cut.inner_layers)
     chunks = range(start // cut.inner_rows, -(-(start + len(out)) // cut.inner_rows))
+    shape, dtype = (cut.inner_rows, cut.inner_layers, cut.dim), np.dtype(cut.dtype)
+    little = dtype.newbyteorder("<")
     with open_object(place, cut.object_bytes) as file:
-        index = _read_index(file.tail(cut.index_bytes), cut)
+        index = _read_index(file.tail(cut.index_bytes), cut).tolist()
         wanted = [(chunk, group) for chunk in chunks for group in groups]
-        spans = [_span(index[at], cut) for at in wanted]
+        spans = _spans((index[chunk][group] for chunk, group in wanted), cut.chunk_bytes)
         for (chunk, group), raw in zip(wanted, file.parts(spans), strict=True):
-            values = checked(raw, "chunk").view(np.dtype(cut.dtype).newbyteorder("<"))
-            values = values.reshape(cut.inner_rows, cut.inner_layers, cut.dim)
+            values = checked(raw, "chunk").view(little).reshape(shape)
             base = chunk * cut.inner_rows - start  # where this chunk's first row goes in out
-            rows = slice(max(base, 0), base + cut.inner_rows)
-            inner = slice(max(-base, 0), max(-base, 0) + len(out[rows]))
+            first = max(base, 0)
+            last = min(base + cut.inner_rows, len(out))
             for position, layer in groups[group]:
-                out[rows, position] = values[inner, layer]
+                out[first:last, position] = values[first - base : last - base, layer]
 
 
 def _read_index(raw: Any, cut: Sharding) -> NDArray[np.uint64]:
@@ -116,10 +117,14 @@ def _read_index(raw: Any, cut: Sharding) -> NDArray[np.uint64]:
     return checked(raw, "index").view("<u8").reshape(*cut.grid, 2)
 
 
-def _span(entry: NDArray[np.uint64], cut: Sharding) -> tuple[int, int]:
-    if entry[0] == _ABSENT or entry[1] != cut.chunk_bytes:
-        raise DamageError("a chunk is not there")
-    return int(entry[0]), int(entry[0]) + cut.chunk_bytes
+def _spans(entries: Iterable[Sequence[int]], chunk_bytes: int) -> list[tuple[int, int]]:
+    """``(start, end)`` of chunks by their (offset, size) in the index."""
+    spans = []
+    for offset, size in entries:
+        if size != chunk_bytes or offset >= 2**62:
+            raise DamageError("a chunk is not there")
+        spans.append((offset, offset + size))
+    return spans
 
 
 def _by_group(layers: Sequence[int], inner_layers: int) -> dict[int, list[tuple[int, int]]]:
