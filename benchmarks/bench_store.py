@@ -86,6 +86,9 @@ class Format:
     def open(self) -> None:
         """What is done once before reading."""
 
+    def forget(self) -> None:
+        """Let go of what keeps pages in memory."""
+
     def whole(self) -> Iterator[np.ndarray]:
         """All frames in order, in pieces of at most a shard."""
         raise NotImplementedError
@@ -157,6 +160,9 @@ class Raw(Format):
 
     def open(self) -> None:
         self.map = np.memmap(self.path, np.float16, "r", shape=self.data.frames.shape)
+
+    def forget(self) -> None:
+        del self.map
 
     def whole(self) -> Iterator[np.ndarray]:
         shape = self.data.frames.shape[1:]
@@ -339,7 +345,9 @@ def measure_round(one: Format, picks: list[int], layer: int, cold: bool) -> dict
     found = {}
     for name, run in work.items():
         if cold:
+            one.forget()
             drop(one.folder)
+            one.open()
         else:
             run()  # it is the cache that is warm, not the disk
         found[name] = seconds(run)
