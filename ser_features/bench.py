@@ -207,7 +207,7 @@ def _without_rejects(
 ) -> Manifest:
     rejected = {reject.id for report in reports for reject in report.rejects}
     if rejected and not options.allow_rejects:
-        where = ", ".join(str(r.reject_report) for r in reports if r.rejects)
+        where = ", ".join(dict.fromkeys(str(r.reject_report) for r in reports if r.rejects))
         raise RejectsError(
             f"{manifest.corpus}: {len(rejected)} of {len(manifest)} utterances were rejected, so "
             f"there is no ranking; see {where}, mend the files, or pass --allow-rejects"
