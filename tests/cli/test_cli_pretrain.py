@@ -133,3 +133,13 @@ def test_speakers_must_be_known(made: Path, tmp_path: Path) -> None:
         "--head", HEAD, "--store", tmp_path / "store", "--out", tmp_path / "x.safetensors",
     )  # fmt: skip
     assert (done.status, "1 of 16 utterances have no speaker" in done.error) == (1, True)
+
+
+def test_two_corpora_train_together_and_their_speakers_stay_apart(made: Path) -> None:
+    second = good_corpus(made / "second", speakers="ab").write("second.csv")
+    done = pretrain(made, "two.safetensors", "--epochs", 1, "--manifest", second)
+    assert done.status == 0, done.err
+    header = read_header(made / "two.safetensors")
+    assert header.classes == (*(f"made/{s}" for s in "abcd"), "second/a", "second/b")
+    assert header.trained["corpora"] == ["made", "second"]
+    assert header.trained["num_train"] + header.trained["num_dev"] == 24
