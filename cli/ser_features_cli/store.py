@@ -14,6 +14,7 @@ from ser_features_cli.console import bars, counted, line, out
 
 if TYPE_CHECKING:
     from ser_features.store.reader import FeatureSet
+    from ser_features.store.verify import VerifyReport
 
 app = typer.Typer(
     help="Look into a feature store, check it, mend it, export it.\n\n"
@@ -99,22 +100,36 @@ def verify(
 
     Example: serfeat store verify features --repair
     """
-    from ser_features.store.verify import verify as check
-
-    report = check(store)
+    report = _check(store)
     for damage in {damage.object: damage for damage in report.damage}.values():
         line(f"damaged: {damage.object}: {damage.kind}, {damage.detail}{_touched(damage.ids)}")
     for stray in report.strays:
         line(f"note: {stray.path} is {stray.kind}: it holds no features")
     if report.damage and repair:
         _mend(store, device, o.split_commas(upstreams))
-        report = check(store)
+        report = _check(store)
     if report.damage:
         hint = "not all could be mended" if repair else "run it again with --repair"
         files = {damage.object for damage in report.damage}  # sets share the folders above them
         raise DamageError(f"{store}: {counted(len(files), 'damaged file')}; {hint}")
     size = f"{counted(report.objects, 'object')}, {report.num_bytes / 1e6:.1f} MB"
     line(f"{counted(report.feature_sets, 'feature set')}, {size}: every byte is whole")
+
+
+def _check(store: Place) -> "VerifyReport":
+    from ser_features.store.verify import verify as check
+
+    before = 0
+    with bars() as progress:
+
+        def tick(done: int, total: int) -> None:
+            nonlocal before
+            if not before:
+                progress.start("verifying", total / 1e6, "MB")
+            progress.advance((done - before) / 1e6)
+            before = done
+
+        return check(store, tick=tick)
 
 
 def _mend(store: Place, device: str, requests: list[str]) -> None:

@@ -3,7 +3,7 @@
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,22 +59,32 @@ class VerifyReport:
         return not self.damage
 
 
-def verify(store: Place, name: str | None = None) -> VerifyReport:
+def verify(
+    store: Place, name: str | None = None, tick: Callable[[int, int], None] | None = None
+) -> VerifyReport:
     """Check sealed files, Zarr documents and the size and sha256 of every object.
 
-    ``name`` limits it to one feature set. Raises StoreError where ``store`` is no feature store or
-    has a newer schema; damage is reported, not raised.
+    ``name`` limits it to one feature set; ``tick`` is told bytes done and bytes in all. Raises
+    StoreError where ``store`` is no feature store or has a newer schema; damage is reported, not
+    raised.
     """
     damage = check_root(store)
     names = names_in(store) if name is None else [name]
     surveys = [survey(locate(store, each)) for each in names]
-    for found in surveys:
-        check_documents(found)
-        check_objects(found)
-        damage += found.damage
     sums = [total for found in surveys for commit in found.commits.values()
             for total in commit.objects.values()]  # fmt: skip
-    size = sum(total.size for total in sums)
+    done, size = 0, sum(total.size for total in sums)
+
+    def saw(num_bytes: int) -> None:
+        nonlocal done
+        done += num_bytes
+        if tick is not None:
+            tick(done, size)
+
+    for found in surveys:
+        check_documents(found)
+        check_objects(found, saw)
+        damage += found.damage
     return VerifyReport(len(names), len(sums), size, tuple(damage), tuple(_strays(store, surveys)))
 
 
@@ -131,8 +141,8 @@ def _implied(found: Survey, metadata: Metadata) -> bool:
     return (plan.shards, plan.utterances) == (metadata.shards, metadata.utterances)
 
 
-def check_objects(found: Survey) -> None:
-    """Compare size and sha256 of every object of every committed shard."""
+def check_objects(found: Survey, saw: Callable[[int], None] = lambda num_bytes: None) -> None:
+    """Compare size and sha256 of every object of every committed shard; ``saw`` so many bytes."""
     jobs = [
         (commit, name, total)
         for commit in found.commits.values()
@@ -140,7 +150,9 @@ def check_objects(found: Survey) -> None:
     ]
     workers = REQUESTS if is_remote(found.location.group) else os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
-        for problem in pool.map(lambda job: _check_object(found, *job), jobs):
+        problems = pool.map(lambda job: _check_object(found, *job), jobs)
+        for (_, _, total), problem in zip(jobs, problems, strict=True):
+            saw(total.size)
             if problem is not None:
                 found.damage.append(problem)
 

@@ -263,7 +263,11 @@ def test_a_shard_without_known_sources_is_still_listed(tmp_path):
 
 def test_the_report_counts_what_it_saw(tmp_path):
     spec = two_generations(tmp_path)
-    report = verify(tmp_path)
+    ticks: list[tuple[int, int]] = []
+    report = verify(tmp_path, tick=lambda done, total: ticks.append((done, total)))
+    assert len(ticks) == report.objects
+    assert ticks[-1] == (report.num_bytes, report.num_bytes)
+    assert sorted(ticks) == ticks
     found = open_feature_set(tmp_path, spec)
     assert report.feature_sets == 1
     assert report.num_bytes == found.num_bytes > 0
