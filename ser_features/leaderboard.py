@@ -180,11 +180,11 @@ def _scored(row: Row, record: RunRecord, outcomes: Outcomes, num_resamples: int,
         ci_num_units=uar_ci.num_units,
         per_class_recall=pooled.recall,
         confusion=pooled.confusion,
-        late=_late(record),
+        late=late_scores(record),
     )
 
 
-def _late(record: RunRecord) -> dict[str, float]:
+def late_scores(record: RunRecord) -> dict[str, float]:
     """Each metric over the late evaluations: the mean and deviation of its average over runs."""
     by_step: dict[int, list[metrics.Scores]] = {}
     for score in record.scores:

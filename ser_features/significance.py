@@ -136,6 +136,39 @@ def compare(
     return Difference(float(sums.sum()), p, unit, len(sums), test)
 
 
+def difference_interval(
+    first: Outcomes,
+    second: Outcomes,
+    metric: str = "uar",
+    estimator: str = "pooled",
+    *,
+    level: float = 0.95,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Cluster-bootstrap interval of ``point(first) - point(second)`` on the same items.
+
+    Both are resampled by the same draws of speakers (utterances where those are not known).
+    Raises ValueError where the items differ.
+    """
+    if not paired(first, second):
+        raise ValueError("the two systems were not tested on the same utterances and folds")
+    cluster, unit = _units(first)
+    num_units, rng = int(cluster.max()) + 1, np.random.default_rng(seed)
+    batch, values = max(1, _CELLS // num_units), []
+    for start in range(0, num_resamples, batch):
+        count = min(batch, num_resamples - start)
+        draws = rng.multinomial(num_units, np.full(num_units, 1 / num_units), size=count)
+        weights = draws.astype(np.float64)
+        values.append(
+            _resampled(first, cluster, weights, metric, estimator)
+            - _resampled(second, cluster, weights, metric, estimator)
+        )
+    tail = _expanded_tail(num_units, level)
+    low, high = np.quantile(np.concatenate(values), [tail, 1 - tail])
+    return Interval(float(low), float(high), unit, num_units)
+
+
 def holm(p: Sequence[float]) -> list[float]:
     """Holm's step-down correction: adjusted p values in the order given.
 

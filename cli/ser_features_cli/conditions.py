@@ -20,18 +20,22 @@ def conditions(
     sample: Annotated[
         int | None, typer.Option("--sample", min=1, help="Measure this many utterances a corpus.")
     ] = None,
+    augment: o.AugmentOption = None,
+    augment_seed: o.AugmentSeedOption = 0,
     workers: o.WorkersOption = 4,
     quiet: o.QuietOption = False,
 ) -> None:
     """Measure how corpora sound: SNR, reverberation, loudness, bandwidth, clipping, length.
 
-    Blind estimates; the report names each method and its limits.
+    Blind estimates; the report names each method and its limits. With --augment, the same
+    recordings are measured again as each augmentation makes them.
 
-    Example: serfeat conditions --corpus emodb=/data/emodb --corpus urdu=/data/urdu --out conditions
+    Example: serfeat conditions --corpus emodb=/data/emodb --corpus urdu=/data/urdu \
+    --augment mismatch-7 --out conditions
     """
     sources = o.read_sources(corpus, manifest, root=root, allow_partial=allow_partial)
     manifests = o.read_manifests(sources)
-    from ser_features.acoustics.conditions import measure_corpus
+    from ser_features.acoustics.augmented import by_condition, listen_to
     from ser_features.files import write_atomic
     from ser_features.report.conditions import (
         conditions_csv,
@@ -40,13 +44,14 @@ def conditions(
     )
     from ser_features.report.document import as_terminal, files
 
-    found = []
+    measured = []
     for one in manifests:
         with bars(quiet) as progress:
-            count = min(len(one), sample or len(one))
-            progress.start(f"listening to {one.corpus}", count, "utterances")
-            measured = measure_corpus(one, sample=sample, workers=workers, tick=progress.advance)
-        found.append(measured)
+            measured += listen_to(
+                one, augment or (), sample=sample, workers=workers, seed=augment_seed,
+                start=progress.start, tick=progress.advance,
+            )  # fmt: skip
+    found = by_condition(measured)
     document = conditions_document(found)
     for name, text in files(document, "conditions"):
         write_atomic(folder / name, text)

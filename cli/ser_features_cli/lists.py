@@ -8,7 +8,8 @@ from rich.table import Table
 from ser_features_cli.console import line, out
 
 
-def _show(columns: Iterable[str], rows: Iterable[tuple[str, ...]]) -> None:
+def show(columns: Iterable[str], rows: Iterable[tuple[str, ...]]) -> None:
+    """Print a table of names and what they are."""
     table = Table()
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -27,7 +28,7 @@ def upstreams() -> None:
     from ser_features.upstreams.catalog import CATALOG
 
     rows = [(e.name, e.family, e.hub_id or "-", e.summary) for e in CATALOG.values()]
-    _show(("name", "family", "hub id", "what"), rows)
+    show(("name", "family", "hub id", "what"), rows)
     line("NAME=FOLDER reads a local folder; NAME@random:SEED is the same encoder, untrained.")
 
 
@@ -48,7 +49,7 @@ def corpora() -> None:
         )
         for c in CORPORA.values()
     ]
-    _show(("name", "what", "language", "expected layout", "counts are those of"), rows)
+    show(("name", "what", "language", "expected layout", "counts are those of"), rows)
 
 
 def heads() -> None:
@@ -59,7 +60,7 @@ def heads() -> None:
     from ser_features.heads.table import HEADS
 
     rows = [(h.name, h.reads, h.description, h.source) for h in HEADS.values()]
-    _show(("name", "reads", "what", "source"), rows)
+    show(("name", "reads", "what", "source"), rows)
 
 
 def augmentations() -> None:
@@ -77,7 +78,7 @@ def augmentations() -> None:
         for one in kind.parameters:
             default = f"{one.default} {one.unit}".strip() or "must be given"
             rows.append((f"  {one.name}", one.what, default, one.source))
-    _show(("name", "what", "default", "source"), rows)
+    show(("name", "what", "default", "source"), rows)
     line("As in --augment reverb:wet=0.3+noise:snr=10,folder=/data/noise")
 
 
@@ -88,6 +89,4 @@ def protocols() -> None:
     """
     from ser_features.folds import PROTOCOLS
 
-    _show(
-        ("name", "what", "dev side"), [(p.form, p.description, p.dev) for p in PROTOCOLS.values()]
-    )
+    show(("name", "what", "dev side"), [(p.form, p.description, p.dev) for p in PROTOCOLS.values()])

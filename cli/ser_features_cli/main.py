@@ -22,6 +22,7 @@ from ser_features_cli import (
     rerun,
     resnet,
     store,
+    study,
 )
 from ser_features_cli.console import err
 
@@ -44,6 +45,8 @@ app.command("pretrain")(resnet.pretrain)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("rerun")(rerun.rerun)
 app.command("conditions")(conditions.conditions)
+app.command("study")(study.study)
+app.command("studies")(study.studies)
 app.command("demo")(demo.demo)
 app.command("upstreams")(lists.upstreams)
 app.command("corpora")(lists.corpora)

@@ -1,0 +1,180 @@
+"""Paper 3, Table 1 and Figs. 2 to 4: rates of augmentation, within and across corpora."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ser_features.studies.crossings import (
+    need_corpora,
+    scrambled,
+    shown,
+    subsets,
+    swap_of,
+    what_swapping_means,
+)
+from ser_features.studies.protocols import (
+    FOUR,
+    check_folds,
+    common_labels,
+    head_of,
+    say_training,
+    seeds_of,
+)
+from ser_features.studies.published import PublishedTable, read_paper
+from ser_features.studies.spec import (
+    SCRAMBLED,
+    Crossing,
+    Entry,
+    Meaning,
+    Plan,
+    Request,
+    Study,
+    TableSpec,
+    need_upstreams,
+    training_of,
+)
+from ser_features.upstreams.request import parse_request
+
+RATES = (0.0, 0.2, 0.5, 0.7, 1.0)
+SEVEN = "mismatch-7"
+COPIES = 3
+METRIC = "late:weighted_f1"
+
+
+def plan(request: Request) -> Plan:
+    """Table 1, Fig. 2, Fig. 3 (the second corpus scrambled) and Fig. 4."""
+    need_corpora(request)
+    deviations = [
+        "upstreams stay frozen; the paper fine-tunes CNN14",
+        "cross-entropy instead of binary cross-entropy",
+        f"augmented copies are made before training, {request.copies or COPIES} of each utterance, "
+        "and one of them stands in; the paper draws anew for every batch",
+    ]
+    labels = common_labels(request, request.manifests, deviations, FOUR)
+    protocol = request.protocol or "kfold:5"
+    check_folds(request, labels, protocol)
+    deviations.append(f"{protocol} for every corpus instead of the paper's three ways to split")
+    head = head_of(request, "mlp", "a linear layer with ReLU", deviations)
+    seeds = seeds_of(request, 1, deviations)
+    say_training(request, deviations)
+    paper = {"lrs": (1e-4,), "steps": 30, "late": True} if head != "superb" else {"late": True}
+    swap = swap_of(request, labels)
+    tables: list[TableSpec] = []
+    meanings: list[Meaning] = []
+    for name in need_upstreams(request, ("cnn14",)):
+        odd = (request.corpora[-1] + SCRAMBLED,) if swap else ()
+        base = Crossing(
+            request.corpora[:1], (*request.corpora, *odd), name, head,
+            training_of(request, **paper), protocol, labels, seeds,
+            augment=(SEVEN,), copies=request.copies or COPIES, swap=swap,
+        )  # fmt: skip
+        made, meaning = _tables(base, request.corpora)
+        tables += made
+        meanings += meaning
+    notes = ("± of the last fifth of training: mean and standard deviation over its evaluations",)
+    unread = read_paper("domain-mismatch").unread
+    return Plan(
+        tuple(tables), tuple(deviations), (*notes, *unread), conditions=(SEVEN,),
+        meanings=tuple(meanings),
+    )  # fmt: skip
+
+
+def _tables(base: Crossing, corpora: tuple[str, ...]) -> tuple[list[TableSpec], list[Meaning]]:
+    short = parse_request(base.upstream).name
+    trains = {shown(train): replace(base, train=train) for train in subsets(corpora)}
+    tables = [_baselines(base, corpora, short)]
+    tables += [_rates(f"figure2-{short}", "Fig. 2", base, one, corpora) for one in trains.values()]
+    meanings = []
+    if base.swap:
+        corpus = corpora[-1]
+        odd = scrambled(base, corpus, corpora)
+        tests = (*corpora[:-1], corpus + SCRAMBLED)
+        tables += [
+            _rates(f"figure3-{short}", "Fig. 3", base, odd[name], tests)
+            for name in odd
+            if name not in trains or name == shown(corpora[:-1])
+        ]
+        whole = _swapped(f"figure3-{short}-matrix", odd, corpora, corpus)
+        tables.append(whole)
+        meanings.append(what_swapping_means(whole.name, corpus, corpora))
+    return tables, meanings
+
+
+def _at(crossing: Crossing, rate: float) -> Crossing:
+    """The same training with this share of its samples replaced."""
+    return replace(crossing, training=replace(crossing.training, rate=rate))
+
+
+def _baselines(base: Crossing, corpora: tuple[str, ...], short: str) -> TableSpec:
+    """Table 1: each corpus by itself, three metrics without and weighted F1 with augmentation."""
+    entries: dict[tuple[str, str], Entry] = {}
+    for name in corpora:
+        own = replace(base, train=(name,))
+        plain = {m: Entry(own, name, f"late:{m}") for m in ("uar", "wa", "weighted_f1")}
+        rated = {
+            f"weighted_f1 {rate:.0%}": Entry(_at(own, rate), name, METRIC) for rate in RATES[1:]
+        }
+        entries |= {(name, column): entry for column, entry in {**plain, **rated}.items()}
+    columns = tuple(dict.fromkeys(column for _, column in entries))
+    return TableSpec(
+        f"table1-{short}", f"Table 1: training and testing on one corpus, {short}",
+        corpora, columns, entries,
+        against={(r, c): (r, "weighted_f1") for r, c in entries if c in columns[3:]},
+        published=read_paper("domain-mismatch").table("Table 1"),
+    )  # fmt: skip
+
+
+def _rates(
+    name: str, number: str, base: Crossing, crossing: Crossing, tests: tuple[str, ...]
+) -> TableSpec:
+    """One group of columns of Fig. 2 or 3: rows are rates, values relative to the baselines."""
+    reference = "in-corpus baseline"
+    entries = {
+        (f"{rate:.0%}", test): Entry(_at(crossing, rate), test, METRIC)
+        for rate in RATES
+        for test in tests
+    }
+    for test in tests:
+        plain = test.removesuffix(SCRAMBLED)
+        entries[reference, test] = Entry(replace(base, train=(plain,)), plain, METRIC)
+    trained = shown(crossing.train)
+    return TableSpec(
+        f"{name}-{trained}", f"{number}: trained on {trained}, weighted F1 against the baseline",
+        (reference, *(f"{rate:.0%}" for rate in RATES)), tests, entries,
+        against={(row, test): (reference, test) for row, test in entries if row != reference},
+        published=_published(number, crossing.train),
+        relative=True,
+        figure="heat",
+        axes=("samples augmented", "tested on"),
+    )  # fmt: skip
+
+
+def _published(number: str, train: tuple[str, ...]) -> PublishedTable | None:
+    return read_paper("domain-mismatch").table(
+        number.replace("Fig.", "Figure"), train=tuple(sorted(train))
+    )
+
+
+def _swapped(
+    name: str, odd: Mapping[str, Crossing], corpora: tuple[str, ...], corpus: str
+) -> TableSpec:
+    tests = (*corpora, corpus + SCRAMBLED)
+    entries = {(row, t): Entry(one, t, "uar") for row, one in odd.items() for t in tests}
+    return TableSpec(
+        name, f"UAR with {corpus}'s labels swapped, without augmentation",
+        tuple(odd), tests, entries,
+        against={(row, t): (t, t) for row, t in entries if t in odd},
+        figure="heat",
+        axes=("trained on", "tested on"),
+    )  # fmt: skip
+
+
+DOMAIN_MISMATCH = Study(
+    name="domain-mismatch",
+    title="Rates of augmentation, within and across corpora",
+    paper="domain-mismatch",
+    tables="Table 1, Figs. 2 to 4",
+    protocol="4 classes, seven augmentations at 0, 20, 50, 70 and 100 %, batch 128, lr 1e-4, 30 "
+    "epochs, mean over the last 20 % of training, weighted F1, 1 run",
+    needs="two corpora or more; pedalboard (extra 'augment')",
+    plan=plan,
+)

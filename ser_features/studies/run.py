@@ -1,0 +1,154 @@
+"""Run a plan: extract what is missing once, train what is not on record, fill the tables."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ser_features.acoustics.augmented import by_condition, listen_to
+from ser_features.acoustics.conditions import Conditions
+from ser_features.augment.parse import parse_augmentation
+from ser_features.bench import BenchOptions, bench
+from ser_features.extract.pipeline import Options, extract_sets
+from ser_features.extract.progress import Progress, Silent
+from ser_features.records import Json, RunRecord
+from ser_features.runs import CLEAN, Run
+from ser_features.store.reader import FeatureSet, open_feature_set
+from ser_features.studies.crossed import Prepared, cross, prepare
+from ser_features.studies.scores import Filled, fill
+from ser_features.studies.spec import Crossing, Plan, Request, Study, Trial, unscrambled
+from ser_features.train.run import needs_frames
+
+SAMPLE = 200
+"""Utterances of each corpus that a study listens to; paper 3 took 10 000."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A study that was run: its plan, its filled tables, every record behind them."""
+
+    study: Study
+    request: Request
+    plan: Plan
+    tables: tuple[Filled, ...]
+    records: tuple[RunRecord, ...]
+    confusions: Mapping[str, RunRecord] = field(default_factory=dict)
+    conditions: tuple[Conditions, ...] = ()
+
+
+def run_study(
+    study: Study, request: Request, store: Path, results: Path, progress: Progress | None = None
+) -> Outcome:
+    """Run what is not on record yet and fill the tables.
+
+    Raises what ``bench`` raises, and UsageError where the request does not fit the study.
+    """
+    plan = study.plan(request)
+    runner = Runner(request, store, results, progress or Silent())
+    found: dict[tuple[Trial | Crossing, str], RunRecord] = {}
+    for trial in plan.trials:
+        for test, record in runner.run(trial).items():
+            found[trial, test] = record
+    tables = tuple(fill(table, found) for table in plan.tables)
+    confusions = {name: found[e.trial, e.test] for name, e in plan.confusions.items()}
+    heard = _listen(request, plan.conditions, runner.progress)
+    records = tuple({record.key: record for record in found.values()}.values())
+    return Outcome(study, request, plan, tables, records, confusions, heard)
+
+
+def _listen(request: Request, augment: Sequence[str], progress: Progress) -> tuple[Conditions, ...]:
+    """The acoustic conditions of every corpus, where the plan asks for them."""
+    how = {"sample": SAMPLE, "start": progress.start, "tick": progress.advance}
+    corpora = request.manifests if augment else ()
+    found = [each for one in corpora for each in listen_to(one, augment, **how)]  # type: ignore[arg-type]
+    return tuple(by_condition(found))
+
+
+@dataclass(slots=True)
+class Runner:
+    """Runs trials; feature sets that were extracted in this run are opened once."""
+
+    request: Request
+    store: Path
+    results: Path
+    progress: Progress
+    opened: dict[tuple[str, str, bool], dict[str, FeatureSet]] = field(default_factory=dict)
+
+    def run(self, trial: Trial | Crossing) -> dict[str, RunRecord]:
+        """The records by the name of the test."""
+        self.progress.say(trial.about)
+        return self._bench(trial) if isinstance(trial, Trial) else self._cross(trial)
+
+    def _bench(self, trial: Trial) -> dict[str, RunRecord]:
+        options = BenchOptions(
+            protocol=trial.protocol,
+            heads=(trial.head,),
+            labels=trial.labels,
+            seeds=trial.seeds,
+            allow_rejects=self.request.allow_rejects,
+            training=trial.training,
+            extraction=self.request.extraction,
+            augment=trial.augment,
+            copies=trial.copies,
+            conditions=trial.conditions,
+            inputs=self._inputs(trial),
+        )
+        added = [self.request.manifest(trial.added)] if trial.added else []
+        manifest = self.request.manifest(trial.corpus)
+        where = (self.store, self.results)
+        records = bench(manifest, [trial.upstream], *where, options, self.progress, added)
+        return {r.condition: r for r in records if r.head == trial.head}
+
+    def _inputs(self, trial: Trial) -> dict[str, Json]:
+        sources = self.request.inputs.get("sources", {})
+        found: dict[str, Json] = {"store": str(self.store.absolute())}
+        if trial.corpus in sources:
+            found["source"] = sources[trial.corpus]
+        if trial.added in sources:
+            found["added"] = [sources[trial.added]]
+        return found
+
+    def _cross(self, crossing: Crossing) -> dict[str, RunRecord]:
+        names = dict.fromkeys((*crossing.train, *crossing.tests))
+        corpora = {name: self._prepared(name, crossing) for name in names}
+        mixed = cross(crossing, corpora, {"study": crossing.about, **self.request.inputs})
+        run = Run(
+            mixed.task, mixed.features, crossing.head, crossing.seeds, crossing.training,
+            self.results,
+        )  # fmt: skip
+        return {record.condition: record for record in run.go(self.progress)}
+
+    def _prepared(self, corpus: str, crossing: Crossing) -> Prepared:
+        manifest = self.request.manifest(unscrambled(corpus))
+        rates = bool(crossing.training.rate)
+        augment = crossing.augment if rates and corpus in crossing.train else ()
+        sets = self._sets(manifest.corpus, crossing, augment)
+        copies = {name: each for name, each in sets.items() if name != CLEAN}
+        allow = self.request.allow_rejects
+        return prepare(manifest, corpus, crossing, sets[CLEAN], copies, allow)
+
+    def _sets(
+        self, corpus: str, crossing: Crossing, augment: Sequence[str]
+    ) -> dict[str, FeatureSet]:
+        """The clean set and the copies by name; made where they are missing."""
+        frames = self.request.extraction.frames or needs_frames([crossing.head])
+        known = self.opened.setdefault((corpus, crossing.upstream, frames), {})
+        wanted = {CLEAN} | {parse_augmentation(text).name for text in augment}
+        if not wanted <= known.keys():
+            how = replace(
+                self.request.extraction, frames=frames, augment=(CLEAN, *augment),
+                copies=crossing.copies,
+            )  # fmt: skip
+            known |= self._extract(corpus, crossing, how)
+        bases = {parse_augmentation(text).name for text in augment} | {CLEAN}
+        return {name: each for name, each in known.items() if _base(name, bases)}
+
+    def _extract(self, corpus: str, crossing: Crossing, how: Options) -> dict[str, FeatureSet]:
+        selected = self.request.manifest(corpus).select_labels(crossing.labels)
+        reports = extract_sets(selected, crossing.upstream, self.store, how, self.progress)
+        return {r.spec.augmentation: open_feature_set(self.store, r.spec) for r in reports}
+
+
+def _base(name: str, wanted: set[str]) -> bool:
+    """Whether a set is one of the wanted augmentations or a copy of one (``NAME+2``)."""
+    stem, plus, number = name.rpartition("+")
+    return name in wanted or (bool(plus) and number.isdecimal() and stem in wanted)

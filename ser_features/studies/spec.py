@@ -1,0 +1,228 @@
+"""What a study is made of: trainings, cells of tables, and what the user asked for. Data only."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ser_features.errors import UsageError
+from ser_features.extract.pipeline import Options
+from ser_features.manifest import Manifest
+from ser_features.records import Json
+from ser_features.studies.published import PublishedTable
+from ser_features.train.run import Training
+from ser_features.upstreams.request import parse_request
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asked for; None is what the paper did.
+
+    ``manifests`` are the corpora in the order given; ``noise`` and ``music`` folders of
+    recordings, ``init`` a checkpoint of ``serfeat pretrain``. ``inputs`` goes into the records.
+    """
+
+    manifests: tuple[Manifest, ...]
+    upstreams: tuple[str, ...] = ()
+    head: str | None = None
+    labels: tuple[str, ...] | None = None
+    protocol: str | None = None
+    seeds: int | None = None
+    steps: int | None = None
+    recipe: str | None = None
+    lrs: tuple[float, ...] | None = None
+    copies: int | None = None
+    noise: Path | None = None
+    music: Path | None = None
+    init: str | None = None
+    swap: tuple[tuple[str, str], ...] = ()
+    ratios: tuple[float, ...] = ()
+    allow_rejects: bool = False
+    device: str = "cpu"
+    extraction: Options = field(default_factory=Options)
+    inputs: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def corpora(self) -> tuple[str, ...]:
+        """The names of the corpora."""
+        return tuple(manifest.corpus for manifest in self.manifests)
+
+    def manifest(self, corpus: str) -> Manifest:
+        """The corpus of that name."""
+        return next(m for m in self.manifests if m.corpus == corpus)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One training on one corpus, tested under each of ``conditions``.
+
+    ``augment`` (each ``copies`` times) and ``conditions`` are augmentations as users write them;
+    ``added`` names another corpus for ``training.strategy``.
+    """
+
+    corpus: str
+    upstream: str
+    head: str
+    training: Training
+    protocol: str
+    labels: tuple[str, ...]
+    seeds: int
+    augment: tuple[str, ...] = ()
+    copies: int = 1
+    conditions: tuple[str, ...] = ("clean",)
+    added: str = ""
+
+    @property
+    def about(self) -> str:
+        """One line that names it."""
+        strategy = self.training.strategy
+        ratio = "" if strategy is None or strategy.ratio is None else f" {strategy.ratio:g}"
+        parts = [
+            f"{self.corpus} · {parse_request(self.upstream).name} · {self.head}",
+            f"{strategy.name}{ratio} {self.added}".strip() if strategy is not None else "",
+            " & ".join(self.augment) + (f" x{self.copies}" if self.augment else ""),
+            f"{self.training.rate:.0%} replaced" if self.training.rate else "",
+        ]
+        return " · ".join(filter(None, parts))
+
+
+SCRAMBLED = "-scrambled"
+
+
+def unscrambled(name: str) -> str:
+    """The corpus behind a name of a crossing."""
+    return name.removesuffix(SCRAMBLED)
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """One training on one or more corpora together, tested on each of ``tests``.
+
+    ``CORPUS-scrambled`` is a corpus whose labels of ``swap`` are exchanged on every side. Copies
+    (``augment``, each ``copies`` times) stand in at ``training.rate``.
+    """
+
+    train: tuple[str, ...]
+    tests: tuple[str, ...]
+    upstream: str
+    head: str
+    training: Training
+    protocol: str
+    labels: tuple[str, ...]
+    seeds: int
+    augment: tuple[str, ...] = ()
+    copies: int = 1
+    swap: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def about(self) -> str:
+        """One line that names it."""
+        rate = f" · {self.training.rate:.0%} replaced" if self.training.rate else ""
+        name = parse_request(self.upstream).name
+        return f"{' + '.join(self.train)} · {name} · {self.head}{rate}"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One cell: a training, the name of its test, and a metric.
+
+    ``metric`` is one of ``significance.METRICS``, ``class_f1:LABEL``, or ``late:METRIC`` (the mean
+    over the last fifth of training).
+    """
+
+    trial: Trial | Crossing
+    test: str
+    metric: str
+
+
+@dataclass(frozen=True, slots=True)
+class TableSpec:
+    """A table: its cells by (row, column), and the cell that each is compared with.
+
+    ``published`` holds what the paper prints in the same rows and columns; ``relative`` shows the
+    difference to ``against`` instead of the score. ``figure`` is heat, lines, bars or "".
+    """
+
+    name: str
+    title: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    entries: Mapping[tuple[str, str], Entry]
+    against: Mapping[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    published: PublishedTable | None = None
+    relative: bool = False
+    figure: str = ""
+    axes: tuple[str, str] = ("", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that a study will do: its tables, and where it leaves the paper.
+
+    ``confusions`` are entries whose confusion matrix is drawn; ``conditions`` are augmentations
+    whose acoustic conditions are measured over every corpus; ``meanings`` say in words what the
+    filled tables mean.
+    """
+
+    tables: tuple[TableSpec, ...]
+    deviations: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    confusions: Mapping[str, Entry] = field(default_factory=dict)
+    conditions: tuple[str, ...] = ()
+    meanings: "tuple[Meaning, ...]" = ()
+
+    @property
+    def trials(self) -> tuple[Trial | Crossing, ...]:
+        """Every training once."""
+        entries = [e for table in self.tables for e in table.entries.values()]
+        return tuple(dict.fromkeys(e.trial for e in (*entries, *self.confusions.values())))
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One filled cell, 0…1. ``low`` and ``high`` are a 95 % interval, None where there is none.
+
+    ``p`` is of the paired test of the UAR against the reference cell, Holm-corrected over the
+    table, ``difference`` the metric's with its interval.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    difference: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+
+
+Lookup = Callable[[str, str, str], Score | None]
+"""Table name, row, column -> the filled cell."""
+Meaning = Callable[[Lookup], Sequence[str]]
+"""What filled cells mean, in sentences."""
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A study: what it compares, whose protocol it follows, and how its tables are planned."""
+
+    name: str
+    title: str
+    paper: str
+    tables: str
+    protocol: str
+    needs: str
+    plan: Callable[[Request], Plan]
+
+
+def training_of(request: Request, **paper: object) -> Training:
+    """The paper's training with what the user changed of it."""
+    changed = {"recipe": request.recipe, "steps": request.steps, "lrs": request.lrs}
+    given = {name: value for name, value in changed.items() if value is not None}
+    return Training(**{"device": request.device, **paper, **given})  # type: ignore[arg-type]
+
+
+def need_upstreams(request: Request, default: Sequence[str] = ()) -> tuple[str, ...]:
+    """The asked upstreams or the study's; UsageError where there is none."""
+    found = request.upstreams or tuple(default)
+    if not found:
+        raise UsageError("name at least one upstream: --upstreams")
+    return found

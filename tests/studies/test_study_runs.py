@@ -1,0 +1,185 @@
+"""Each study from end to end on made-up corpora, as the paper's rows and columns."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli_runner import serfeat
+from fake_upstream import use_fake
+from ser_features.errors import UsageError
+from ser_features.studies import cost
+from ser_features.studies.outputs import study_csv, study_document, study_json
+from ser_features.studies.published import read_paper
+from ser_features.studies.run import run_study
+from ser_features.studies.spec import Request
+from ser_features.studies.table import STUDIES
+from study_factory import four_emotions, manifest_of, noise_folder
+
+
+@pytest.fixture
+def iemocap(tmp_path: Path) -> Any:
+    """A made-up corpus under the name of a published one, with six sessions' worth of speakers."""
+    return manifest_of(four_emotions(tmp_path / "iemocap", speakers=6), "iemocap")
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Any:
+    return manifest_of(four_emotions(tmp_path / "other", speakers=6, seed=50), "other")
+
+
+def check(name: str, request: Request, tmp_path: Path) -> Any:
+    outcome = run_study(STUDIES[name], request, tmp_path / "store", tmp_path / "results")
+    for table in outcome.tables:
+        assert set(table.cells) == set(table.spec.entries), table.spec.name
+        assert {row for row, _ in table.cells} == set(table.spec.rows)
+        assert {column for _, column in table.cells} == set(table.spec.columns)
+    cells = list(csv.DictReader(study_csv(outcome).splitlines()))
+    assert len(cells) == sum(len(table.cells) for table in outcome.tables)
+    text = json.loads(study_json(outcome))
+    assert len(text["cells"]) == len(cells)
+    assert len(text["records"]) == len(set(text["records"]))
+    names = [figure.name for figure in study_document(outcome).figures]
+    assert len(names) == len(set(names))
+    return outcome
+
+
+def test_upstreams(iemocap: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    use_fake(monkeypatch)
+    request = Request((iemocap,), ("data2vec-base", "hubert-base"), recipe="quick", steps=2)
+    outcome = check("upstreams", request, tmp_path)
+    (table,) = outcome.tables
+    assert table.spec.rows == ("data2vec-base", "hubert-base")
+    assert table.spec.published is not None
+    assert table.spec.published.value("hubert-base", "wa") == pytest.approx(0.6492)
+    assert {r.protocol for r in outcome.records} == {"session"}
+    from ser_features.report.document import as_markdown
+
+    words = as_markdown(study_document(outcome))
+    assert "| wa | wa, paper |" in words
+    assert "64.9" in words
+    assert "wavlm-base-plus" in words, "rows of the paper that were not run are there too"
+    assert "deviation: 2 updates or epochs as asked" in words
+
+
+def test_synthetic(iemocap: Any, other: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    use_fake(monkeypatch)
+    request = Request((iemocap, other), ("fake",), steps=3, ratios=(0.25, 0.5))
+    outcome = check("synthetic", request, tmp_path)
+    ways, layers, amounts = outcome.tables
+    paper = read_paper("ptm-llm-tts")
+    assert ways.spec.rows == tuple(paper.table("Table 3").rows)
+    assert set(layers.spec.rows) <= set(paper.table("Table 4").rows)
+    assert amounts.spec.rows == ("0", "0.25", "0.5")
+    # one training each: the baseline is in all three tables, curriculum 1:2 in two
+    assert len(outcome.plan.trials) == 1 + 4 + 1 + 1 + 1 + 1
+    assert {r.strategy for r in outcome.records} > {"", "mix other"}
+    with pytest.raises(UsageError, match="takes two corpora"):
+        STUDIES["synthetic"].plan(replace(request, manifests=(iemocap,)))
+
+
+def test_copypaste(iemocap: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    use_fake(monkeypatch)
+    request = Request(
+        (iemocap,), ("fake",), head="superb", steps=2, seeds=2, copies=1,
+        noise=noise_folder(tmp_path / "noise"),
+    )  # fmt: skip
+    outcome = check("copypaste", request, tmp_path)
+    assert [table.spec.title.partition(":")[0] for table in outcome.tables] == [
+        "Table 2", "Table 5", "Table 6", "Table 4"
+    ]  # fmt: skip
+    paper = read_paper("copypaste").table("Table 2")
+    assert paper is not None
+    assert outcome.tables[0].spec.columns == paper.columns
+    assert outcome.tables[0].spec.rows == tuple(paper.rows)
+    assert {r.condition for r in outcome.records} == {"clean", "noise-10db", "noise-0db"}
+    assert len(outcome.plan.trials) == 8, "eight trainings, each tested three times"
+    sizes = {r.augmentation: r.scores[0].num_train for r in outcome.records}
+    assert sizes["noise-10or5or0db"] == 2 * sizes[""]
+    with pytest.raises(UsageError, match="--noise"):
+        STUDIES["copypaste"].plan(replace(request, noise=None))
+    with pytest.raises(UsageError, match="1 to 4"):
+        STUDIES["copypaste"].plan(replace(request, copies=9))
+
+
+def test_four_of_five_rows_are_pasted_as_often_noisy_as_not(iemocap: Any, tmp_path: Path) -> None:
+    request = Request((iemocap,), ("mfcc",), noise=noise_folder(tmp_path / "noise"))
+    for trial in STUDIES["copypaste"].plan(request).trials:
+        rows = [("clean",), *((text,) for text in trial.augment for _ in range(trial.copies))]
+        pasted = [text for (text,) in rows if "copypaste" in text]
+        noisy = [text for (text,) in rows if "noise:" in text]
+        if pasted:
+            assert len(pasted) == pytest.approx(0.8 * len(rows))
+        if noisy and pasted:
+            both = [text for text in pasted if "noise:" in text]
+            assert len(both) / len(pasted) == pytest.approx(len(noisy) / len(rows))
+
+
+def test_domain_mismatch(iemocap: Any, other: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    pytest.importorskip("pedalboard", reason="needs the extra 'augment'")
+    use_fake(monkeypatch)
+    request = Request(
+        (iemocap, other), ("fake",), head="superb", protocol="kfold:2", steps=20, copies=1
+    )
+    outcome = check("domain-mismatch", request, tmp_path)
+    names = [table.spec.name for table in outcome.tables]
+    assert names[:4] == ["table1-fake", "figure2-fake-iemocap", "figure2-fake-other",
+                         "figure2-fake-iemocap + other"]  # fmt: skip
+    assert outcome.tables[1].spec.rows[1:] == ("0%", "20%", "50%", "70%", "100%")
+    assert {each.condition for each in outcome.conditions} == {"as recorded", "mismatch-7"}
+    assert outcome.tables[1].spec.published is not None
+
+
+def test_spectrogram(iemocap: Any, tmp_path: Path) -> None:
+    outcome = check("spectrogram", Request((iemocap,), steps=1), tmp_path)
+    table, ablation = outcome.tables
+    assert table.spec.rows[-1] == "proposed"
+    assert table.spec.published is not None
+    assert ablation.spec.rows == ("none", "SP", "Aug", "Aug+SP")
+    assert list(outcome.confusions) == ["Exp 1, iemocap, logmel"]
+    assert any("lacks labels of Exp 2, Exp 3" in each for each in outcome.plan.deviations)
+
+
+def test_dry_run_does_nothing_and_says_what_it_would(
+    iemocap: Any, other: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    loader = use_fake(monkeypatch)
+    monkeypatch.setattr(cost, "load_upstream", loader)
+    request = Request((iemocap, other), ("fake",), protocol="kfold:2", steps=2)
+    where = (tmp_path / "store", tmp_path / "results")
+    from ser_features.report.document import as_markdown
+
+    before = as_markdown(cost.dry_run(STUDIES["cross-corpus"], request, *where))
+    assert not where[0].exists()
+    assert not where[1].exists()
+    assert "| iemocap | fake | clean | 0 | 24 |" in before
+    assert "no record of this head yet" in before
+    run_study(STUDIES["cross-corpus"], request, *where)
+    after = as_markdown(cost.dry_run(STUDIES["cross-corpus"], request, *where))
+    assert "| iemocap | fake | clean | 24 | 0 | nothing to do |" in after
+    assert "no record" not in after
+
+
+def test_commands(tmp_path: Path) -> None:
+    listed = serfeat("studies")
+    assert listed.status == 0
+    assert all(name in listed.out.replace("\n", "") for name in ("upstreams", "spectrogram"))
+    path = four_emotions(tmp_path / "c", speakers=4).write()
+    args = ("--manifest", f"made={path}", "--upstreams", "fbank", "--recipe", "quick",
+            "--steps", 2, "--store", tmp_path / "s", "--results", tmp_path / "r")  # fmt: skip
+    dry = serfeat("study", "upstreams", *args, "--dry-run")
+    assert dry.status == 0, dry.err
+    assert "To extract" in dry.out
+    assert not (tmp_path / "s").exists()
+    done = serfeat("study", "upstreams", *args, "--out", tmp_path / "out")
+    assert done.status == 0, done.err
+    assert "deviation: made has no sessions" in done.out
+    for suffix in ("md", "html", "csv", "json"):
+        assert (tmp_path / "out" / f"upstreams.{suffix}").stat().st_size > 100
+    assert (tmp_path / "out" / "table1-made.svg").read_text().startswith("<svg")
+    assert "did you mean 'upstreams'" in serfeat("study", "upstream", *args).error
+    wrong = serfeat("study", "cross-corpus", *args, "--swap", "neutral")
+    assert "expected two labels" in wrong.error
