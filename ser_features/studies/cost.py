@@ -19,6 +19,7 @@ from ser_features.manifest import Manifest
 from ser_features.mixture import map_labels
 from ser_features.report.document import Block, Document, Grid, Words
 from ser_features.results import load_records
+from ser_features.store.place import Place
 from ser_features.store.reader import open_feature_set
 from ser_features.store.schema import locate, name_of
 from ser_features.studies.spec import Crossing, Plan, Request, Study, Trial, unscrambled
@@ -46,7 +47,7 @@ class Need:
             self.sets[CLEAN if one is None else one.name] = one
 
 
-def dry_run(study: Study, request: Request, store: Path, results: Path) -> Document:
+def dry_run(study: Study, request: Request, store: Place, results: Path) -> Document:
     """The plan as a report; nothing is extracted, trained or written.
 
     Each upstream with something to extract encodes 10 s of noise once, for its speed here;
@@ -93,7 +94,7 @@ def needs(plan: Plan, request: Request) -> list[Need]:
     return list(found.values())
 
 
-def _extraction(need: Need, request: Request, store: Path) -> Iterator[tuple[str, ...]]:
+def _extraction(need: Need, request: Request, store: Place) -> Iterator[tuple[str, ...]]:
     manifest = request.manifest(need.corpus)
     chosen = (
         map_labels(manifest, need.labels) if need.added else manifest.select_labels(need.labels)
@@ -114,7 +115,7 @@ def _extraction(need: Need, request: Request, store: Path) -> Iterator[tuple[str
 
 
 def _size(
-    manifest: Manifest, need: Need, augmented: Augmented | None, upstream: Upstream, store: Path
+    manifest: Manifest, need: Need, augmented: Augmented | None, upstream: Upstream, store: Place
 ) -> tuple[int, Estimate]:
     """Stored utterances, and what the missing ones would take (before stretching or pasting)."""
     spec = feature_spec(manifest.corpus, upstream, need.upstream, store, need.frames, augmented)

@@ -12,6 +12,7 @@ from ser_features.extract.pipeline import Options, extract_sets
 from ser_features.extract.progress import Progress, Silent
 from ser_features.records import Json, RunRecord
 from ser_features.runs import CLEAN, Run
+from ser_features.store.place import Place, address
 from ser_features.store.reader import FeatureSet, open_feature_set
 from ser_features.studies.crossed import Prepared, cross, prepare
 from ser_features.studies.scores import Filled, fill
@@ -36,7 +37,7 @@ class Outcome:
 
 
 def run_study(
-    study: Study, request: Request, store: Path, results: Path, progress: Progress | None = None
+    study: Study, request: Request, store: Place, results: Path, progress: Progress | None = None
 ) -> Outcome:
     """Run what is not on record yet and fill the tables.
 
@@ -68,7 +69,7 @@ class Runner:
     """Runs trials; feature sets that were extracted in this run are opened once."""
 
     request: Request
-    store: Path
+    store: Place
     results: Path
     progress: Progress
     opened: dict[tuple[str, str, bool], dict[str, FeatureSet]] = field(default_factory=dict)
@@ -100,7 +101,7 @@ class Runner:
 
     def _inputs(self, trial: Trial) -> dict[str, Json]:
         sources = self.request.inputs.get("sources", {})
-        found: dict[str, Json] = {"store": str(self.store.absolute())}
+        found: dict[str, Json] = {"store": address(self.store)}
         if trial.corpus in sources:
             found["source"] = sources[trial.corpus]
         if trial.added in sources:
