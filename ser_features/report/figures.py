@@ -157,15 +157,16 @@ def bars(title: str, groups: Sequence[str], series: Sequence[Series], y_title: s
 
 
 def _frame(series: Sequence[Series], groups: int | None) -> Box:
-    """The plotting area: y from a round number below the lowest error bar."""
+    """The plotting area: y around the error bars, from 0 where there are bars (``groups``)."""
     points = [point for one in series for point in one.points]
     low = min((p[2] for p in points), default=0.0)
     high = max((p[3] for p in points), default=1.0)
     spare = 0.06 * (high - low) or 0.02
     xs = [p[0] for p in points] or [0.0]
     across = (-0.5, groups - 0.5) if groups else (min(xs), max(xs))
+    y = (0.0 if groups else max(0.0, low - spare), min(1.0, high + spare))
     width = 420 if groups is None else max(260, 110 * groups)
-    return Box(58, 34, width, 220, across, (max(0.0, low - spare), min(1.0, high + spare)))
+    return Box(58, 34, width, 220, across, y)
 
 
 def _size(box: Box, names: Sequence[str]) -> tuple[float, float]:

@@ -94,7 +94,7 @@ def _swapped(
         name, f"UAR with {corpus}'s labels swapped ({pairs}), {short}",
         scrambled(base, corpus, corpora), (*corpora, corpus + SCRAMBLED), "uar", relative=False,
     )  # fmt: skip
-    return table, what_swapping_means(name, corpus, corpora)
+    return table, what_swapping_means(name, corpus, corpora, short)
 
 
 CROSS_CORPUS = Study(

@@ -90,7 +90,7 @@ def scrambled(base: Crossing, corpus: str, corpora: Sequence[str]) -> dict[str, 
     return {shown(train): replace(base, train=train) for train in trains}
 
 
-def what_swapping_means(table: str, corpus: str, corpora: Sequence[str]) -> Meaning:
+def what_swapping_means(table: str, corpus: str, corpora: Sequence[str], upstream: str) -> Meaning:
     """Says in words what the swap of one corpus's labels showed, beside training without it."""
     odd, whole = corpus + SCRAMBLED, shown(corpora)
     joint = shown(odd if name == corpus else name for name in corpora)
@@ -102,8 +102,8 @@ def what_swapping_means(table: str, corpus: str, corpora: Sequence[str]) -> Mean
         others = shown(name for name in corpora if name != corpus)
         control = 100 * (plain.difference or 0.0)
         said = (
-            f"With {corpus}'s labels swapped, training together with {others}, whose labels "
-            f"contradict it, changes the score on its swapped test by "
+            f"{upstream}: with {corpus}'s labels swapped, training together with {others}, whose "
+            f"labels contradict it, changes the score on its swapped test by "
             f"{100 * swapped.difference:+.1f} points {_span(swapped)}against training on it alone; "
             f"without the swap, training together changes its score by {control:+.1f}. "
         )

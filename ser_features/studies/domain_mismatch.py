@@ -95,7 +95,7 @@ def _tables(base: Crossing, corpora: tuple[str, ...]) -> tuple[list[TableSpec], 
         ]
         whole = _swapped(f"figure3-{short}-matrix", odd, corpora, corpus)
         tables.append(whole)
-        meanings.append(what_swapping_means(whole.name, corpus, corpora))
+        meanings.append(what_swapping_means(whole.name, corpus, corpora, short))
     return tables, meanings
 
 

@@ -52,8 +52,8 @@ def common_labels(
             found.append("+".join(words))
         if words != item.split("+"):
             lacking = sorted(set(item.split("+")) - set(words))
-            names = ", ".join(m.corpus for m in manifests)
-            deviations.append(f"without the label {', '.join(lacking)}, which {names} lack(s)")
+            short = [m.corpus for m in manifests if not all(_has(m, w) for w in lacking)]
+            deviations.append(f"no label {', '.join(lacking)}: not in {', '.join(short)}")
     return tuple(found)
 
 

@@ -166,10 +166,10 @@ def test_subsets() -> None:
 )  # fmt: skip
 def test_words_follow_the_numbers(difference: float, low: float, p: float, said: str) -> None:
     score = Score(0.5, 0.4, 0.6, p, difference, low, difference + 0.1)
-    say = what_swapping_means("t", "two", ("one", "two"))
+    say = what_swapping_means("t", "two", ("one", "two"), "fake")
     (sentence,) = say(lambda table, row, column: score)
     assert said in sentence
-    assert "two's labels swapped" in sentence
+    assert sentence.startswith("fake: with two's labels swapped")
     assert not say(lambda table, row, column: None)
 
 
