@@ -43,7 +43,7 @@ def run(tests: list[str], kills: int) -> dict[str, Any]:
             "SERFEAT_TORTURE_KILLS": str(kills),
             "SERFEAT_TORTURE_REPORT": str(report),
         }
-        command = [sys.executable, "-m", "pytest", "-q", *tests]
+        command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", *tests]
         started = time.monotonic()
         done = subprocess.run(
             command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, check=False
