@@ -112,7 +112,7 @@ def _policies(request: Request, name: str, base: Base) -> TableSpec:
     )
     return TableSpec(
         f"table3-{base[0]}-{_slug(name)}-{parse_request(base[1]).name}",
-        f"Table 3: {name} on {base[0]}, {base[1]}",
+        f"Table 3: {name} on {base[0]}, {parse_request(base[1]).name}",
         tuple(rows), METRICS, entries,
         against={(row, m): ("SpecAugment none", m) for row, m in entries if "none" not in row},
         published=published,

@@ -65,6 +65,10 @@ def _tables(base: Trial, added: str, ratios: tuple[float, ...]) -> list[TableSpe
     return [_ways(base, added), _layers(base, added), _amounts(base, added, ratios)]
 
 
+def _short(trial: Trial) -> str:
+    return parse_request(trial.upstream).name
+
+
 def _with(trial: Trial, added: str, way: str, ratio: float | None) -> Trial:
     strategy = Strategy(way, ratio).validate()
     return replace(trial, training=replace(trial.training, strategy=strategy), added=added)
@@ -79,8 +83,8 @@ def _ways(base: Trial, added: str) -> TableSpec:
     trials |= {name: _with(base, added, way, None) for name, way in WAYS.items()}
     rows = tuple(trials)
     return TableSpec(
-        f"table3-{parse_request(base.upstream).name}",
-        f"Table 3: ways to add {added} to {base.corpus}, {base.upstream}, last layer",
+        f"table3-{_short(base)}",
+        f"Table 3: ways to add {added} to {base.corpus}, {_short(base)}, last layer",
         rows, METRICS, _entries(trials),
         against={(row, m): ("baseline", m) for row in rows[1:] for m in METRICS},
         published=read_paper("ptm-llm-tts").table("Table 3", corpus=base.corpus),
@@ -96,8 +100,8 @@ def _layers(base: Trial, added: str) -> TableSpec:
         trials[f"{shown} | real + added"] = _with(own, added, "curriculum", BEST_RATIO)
     against = {(f"{s} | real + added", m): (f"{s} | real", m) for s in LAYERS for m in METRICS}
     return TableSpec(
-        f"table4-{parse_request(base.upstream).name}",
-        f"Table 4: {base.corpus} with and without {added} (curriculum, 1:2), {base.upstream}",
+        f"table4-{_short(base)}",
+        f"Table 4: {base.corpus} with and without {added} (curriculum, 1:2), {_short(base)}",
         tuple(trials), METRICS, _entries(trials),
         against=against,
         published=read_paper("ptm-llm-tts").table("Table 4", corpus=base.corpus),
@@ -109,8 +113,8 @@ def _amounts(base: Trial, added: str, ratios: tuple[float, ...]) -> TableSpec:
     trials = {"0": base}
     trials |= {f"{ratio:g}": _with(base, added, "curriculum", ratio) for ratio in ratios}
     return TableSpec(
-        f"figure1-{parse_request(base.upstream).name}",
-        f"Fig. 1: amount of {added} added to {base.corpus} (curriculum), {base.upstream}",
+        f"figure1-{_short(base)}",
+        f"Fig. 1: amount of {added} added to {base.corpus} (curriculum), {_short(base)}",
         tuple(trials), METRICS, _entries(trials),
         against={(row, m): ("0", m) for row in list(trials)[1:] for m in METRICS},
         figure="lines",
