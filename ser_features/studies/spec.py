@@ -1,7 +1,7 @@
 """What a study is made of: trainings, cells of tables, and what the user asked for. Data only."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ser_features.errors import UsageError
@@ -80,7 +80,11 @@ class Trial:
             f"{self.corpus} · {parse_request(self.upstream).name} · {self.head}",
             f"{strategy.name}{ratio} {self.added}".strip() if strategy is not None else "",
             " & ".join(self.augment) + (f" x{self.copies}" if self.augment else ""),
-            f"{self.training.rate:.0%} replaced" if self.training.rate else "",
+            ", ".join(
+                f"{name.replace('_', ' ')} {value}"
+                for name, value in asdict(self.training.resnet).items()
+                if value is not None
+            ),
         ]
         return " · ".join(filter(None, parts))
 
