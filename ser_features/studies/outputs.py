@@ -176,7 +176,8 @@ def _legend(outcome: Outcome) -> list[str]:
         "resamples speakers"
     )
     if any(e.metric.startswith("late:") for e in entries):
-        scores += "; of scores over the last fifth of training, one standard deviation up and down"
+        scores += "; of scores over the last fifth of training, one standard deviation up "
+        scores += "and down; tests (*) are of the selected checkpoint"
     found = [scores]
     if any(table.against for table in outcome.plan.tables):
         found.append(
