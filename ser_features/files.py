@@ -1,10 +1,13 @@
 """Files written whole or not at all, and JSON that carries its own checksum ("sealed")."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import re
+import shutil
+import stat
 import tempfile
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +16,8 @@ from ser_features.errors import DamageError, StoreError
 from ser_features.fingerprint import fingerprint
 from ser_features.records import Json
 
+MOST_BYTES = 2**32
+"""The largest file that is read whole: the plan of ten million utterances takes less."""
 _COMPACT = re.compile(rb'\{"sha256":"([0-9a-f]{64})","body":')
 
 
@@ -47,6 +52,14 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+def remove_tree(path: Path) -> None:
+    """Remove a folder, or what lies in its place: a link itself, a pipe without opening it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def fsync_folder(path: Path) -> None:
     """Make renames in a folder durable, where the file system lets us."""
     with contextlib.suppress(OSError):
@@ -62,12 +75,33 @@ def write_sealed(path: Path, body: Json, *, compact: bool = False) -> None:
     write_atomic(path, sealed_text(body, compact=compact))
 
 
+def read_whole(path: Readable) -> bytes:
+    """All bytes of a file; a pipe, a device or a file over ``MOST_BYTES`` is an OSError.
+
+    A store from a stranger may hold a pipe, at which reading would wait for ever, or a link to a
+    device that never ends.
+    """
+    if not isinstance(path, Path):
+        return path.read_bytes()
+    handle = os.open(str(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        if status.st_size > MOST_BYTES:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+        with open(handle, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(handle)
+
+
 def read_sealed(path: Readable) -> Json:
     """The body of a sealed file; every byte of it is covered, white space too.
 
     Raises FileNotFoundError where there is none, DamageError where its checksum does not hold.
     """
-    raw = path.read_bytes()
+    raw = read_whole(path)
     try:
         return _body(raw)
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -82,11 +116,18 @@ def _body(raw: bytes) -> Json:
         text = memoryview(raw)[head.end() : -2]
         if raw[-2:] != b"}\n" or hashlib.sha256(text).hexdigest().encode() != head[1]:
             raise ValueError("checksum")
-        return json.loads(bytes(text))
-    body = json.loads(raw)["body"]
+        return _parsed(bytes(text))
+    body = _parsed(raw)["body"]
     if sealed_text(body).encode() != raw:
         raise ValueError("checksum")
     return body
+
+
+def _parsed(raw: bytes) -> Json:
+    def refuse(word: str) -> None:
+        raise ValueError(f"{word} is not JSON")
+
+    return json.loads(raw, parse_constant=refuse)
 
 
 def sealed_text(body: Json, *, compact: bool = False) -> str:

@@ -27,6 +27,19 @@ def fingerprint(value: Json) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
+def depth(value: Json) -> int:
+    """How deeply lists and mappings lie in each other.
+
+    >>> depth(1), depth([]), depth({"a": [1]})
+    (0, 1, 2)
+    """
+    found, level = 0, [value]
+    while level := [one for one in level if isinstance(one, dict | list | tuple)]:
+        found += 1
+        level = [x for one in level for x in (one.values() if isinstance(one, dict) else one)]
+    return found
+
+
 def file_sha256(path: Path) -> str:
     """Sha256 hex of a file's bytes, read in pieces."""
     with path.open("rb") as file:

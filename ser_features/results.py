@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ser_features.errors import DamageError, ResultsError
-from ser_features.files import read_sealed, write_sealed
+from ser_features.files import read_sealed, read_whole, write_sealed
 from ser_features.fingerprint import fingerprint
 from ser_features.records import Json, RunRecord
 
@@ -157,7 +157,7 @@ def _union(first: RunRecord, second: RunRecord) -> RunRecord | None:
 def _refuse_foreign(path: Path) -> None:
     """Files of other programs and of newer versions, told apart from damage."""
     try:
-        text = json.loads(path.read_bytes())
+        text = json.loads(read_whole(path))
     except (ValueError, RecursionError) as error:
         raise ResultsError(f"{path} is damaged or not a run record: it is not JSON") from error
     body = text.get("body") if isinstance(text, dict) else None

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ser_features.files import read_whole
 from ser_features.records import Rejection, Utterance
 from ser_features.store.objects import store_errors
 from ser_features.store.place import Place, put
@@ -54,7 +55,7 @@ def known_rejects(report: Place, utterances: Iterable[Utterance]) -> dict[str, R
     A report that cannot be read only costs trying those files again.
     """
     try:
-        text = io.StringIO(report.read_bytes().decode(), newline="")
+        text = io.StringIO(read_whole(report).decode(), newline="")
         rows = {row["id"]: row for row in csv.DictReader(text)}
     except (OSError, KeyError, ValueError, csv.Error):
         return {}

@@ -14,7 +14,7 @@ from ser_features.fingerprint import fingerprint
 from ser_features.records import FeatureSetSpec
 from ser_features.store.catalog import find
 from ser_features.store.place import Place
-from ser_features.store.schema import safe_part
+from ser_features.store.schema import check_inside, safe_part
 from ser_features.upstreams.protocol import Upstream
 from ser_features.upstreams.request import parse_request
 
@@ -46,9 +46,11 @@ def feature_spec(
 
 
 def rejects_report(store: Place, spec: FeatureSetSpec) -> Place:
-    """Where the report of a feature set's rejected utterances lies."""
+    """Where a feature set's rejected utterances are listed; StoreError where a link leads away."""
     name = f"{safe_part(spec.upstream)}--{safe_part(spec.augmentation)}-{spec.key[:12]}.csv"
-    return store / "rejects" / safe_part(spec.corpus) / name
+    report = store / "rejects" / safe_part(spec.corpus) / name
+    check_inside(store, report.parent)
+    return report
 
 
 def new_spec(

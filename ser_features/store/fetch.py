@@ -34,7 +34,7 @@ def open_object(place: Place, most_bytes: int) -> Iterator[Parts]:
     if is_remote(place):
         yield _RemoteParts(remote(place), most_bytes)
         return
-    handle = os.open(str(place), os.O_RDONLY | os.O_CLOEXEC)
+    handle = os.open(str(place), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         yield _FileParts(handle)
     finally:

@@ -1,11 +1,14 @@
 """Where shards lie: rows, frames and objects that a shard owns, and what a shard may be."""
 
-import math
+from collections.abc import Collection, Mapping
 
 from ser_features.errors import StoreError
 from ser_features.records import FeatureSetSpec, Shard
-from ser_features.store.schema import ID_BYTES, array_names
+from ser_features.store.schema import ID_BYTES, POOLED, array_names
 
+# A stranger's plan may say any number of frames: what is listed for a shard stays bounded.
+MOST_OBJECTS = 2**16
+MOST = 2**62  # of a row or frame: they are int64 in the arrays
 _KEY_TAIL = {"offset": "", "num_frames": "", "id": ".0", "audio_sha256": ".0"}
 
 
@@ -20,7 +23,7 @@ def object_name(array: str, index: int) -> str:
 
 def num_objects(shard: Shard, spec: FeatureSetSpec) -> int:
     """Objects of the frames array that a shard owns; an utterance may be longer than one."""
-    return math.ceil(sum(shard.num_frames) / spec.capacity)
+    return -(-sum(shard.num_frames) // spec.capacity)
 
 
 def end_frame(shard: Shard, spec: FeatureSetSpec) -> int:
@@ -36,17 +39,54 @@ def row_starts(shard: Shard) -> list[int]:
     return starts
 
 
+def first_object(spec: FeatureSetSpec, shard: Shard, array: str) -> int:
+    """The index of a shard's first object of an array."""
+    return shard.first_frame // spec.capacity if array == "frames" else shard.index
+
+
 def array_objects(spec: FeatureSetSpec, shard: Shard, array: str) -> list[str]:
     """The objects of one array that a shard may own."""
-    if array != "frames":
-        return [object_name(array, shard.index)]
-    first = shard.first_frame // spec.capacity
-    return [object_name(array, first + k) for k in range(num_objects(shard, spec))]
+    first, count = first_object(spec, shard, array), num_objects(shard, spec)
+    return [object_name(array, first + k) for k in range(count if array == "frames" else 1)]
 
 
 def shard_objects(spec: FeatureSetSpec, shard: Shard) -> list[str]:
     """Every object that a shard may own, in the order they are published."""
     return [name for array in array_names(spec) for name in array_objects(spec, shard, array)]
+
+
+def owns(spec: FeatureSetSpec, shard: Shard, name: str) -> bool:
+    """Whether ``name`` is one of ``shard_objects``, without listing them."""
+    array, _, key = name.rpartition("/")
+    number = key.split(".")[1] if key.count(".") else ""
+    if array not in array_names(spec) or not (number.isascii() and number.isdecimal()):
+        return False
+    place = int(number[:20]) - first_object(spec, shard, array)
+    count = num_objects(shard, spec) if array == "frames" else 1
+    return 0 <= place < count and name == object_name(array, int(number[:20]))
+
+
+def check_sizes(
+    spec: FeatureSetSpec, shard: Shard, present: Collection[str], sizes: Mapping[str, int]
+) -> None:
+    """ValueError where a shard's objects are too small to hold its present utterances.
+
+    What a reader allocates is what they hold, so a record cannot make it allocate more.
+    """
+    pairs = zip(shard.ids, shard.num_frames, strict=True)
+    frames = sum(count for key, count in pairs if key in present)
+    values = spec.num_layers * spec.dim
+    need = dict.fromkeys(array_names(spec), len(present))
+    need |= {f"pooled/{kind}": 4 * values * len(present) for kind in POOLED}
+    if spec.frames != "none":
+        need["frames"] = {"float16": 2, "float32": 4}[spec.frames] * values * frames
+    if sizes and min(sizes.values()) < 1:
+        raise ValueError("an object without a byte")
+    held = dict.fromkeys(need, 0)
+    for name, size in sizes.items():
+        held[name.rpartition("/")[0]] += size
+    if small := [array for array, bytes_ in need.items() if held[array] < bytes_]:
+        raise ValueError(f"{small[0]} has {held[small[0]]} bytes, at least {need[small[0]]} needed")
 
 
 def ids_in_object(spec: FeatureSetSpec, shard: Shard, name: str) -> tuple[str, ...]:
@@ -74,8 +114,13 @@ def check_shard(shard: Shard, spec: FeatureSetSpec) -> None:
         raise StoreError(
             f"{where} starts at frame {shard.first_frame}; expected a multiple of {spec.capacity}"
         )
+    if num_objects(shard, spec) > MOST_OBJECTS or end_frame(shard, spec) > MOST:
+        raise StoreError(f"{where} says {sum(shard.num_frames)} frames, more than can be")
     for key in shard.ids:
         check_id(key)
+    if len(set(shard.ids)) < len(shard.ids):
+        twice = next(key for key in shard.ids if shard.ids.count(key) > 1)
+        raise StoreError(f"utterance {twice!r} is planned twice in one shard")
 
 
 def check_id(key: str) -> None:

@@ -11,7 +11,7 @@ from ser_features.errors import DamageError, StoreError
 from ser_features.records import FeatureSetSpec, Json, Source
 from ser_features.registry import unknown
 from ser_features.store.catalog import names_in
-from ser_features.store.layout import array_objects, ids_in_object, row_starts
+from ser_features.store.layout import first_object, ids_in_object, object_name, row_starts
 from ser_features.store.place import Place, side_by_side
 from ser_features.store.schema import (
     POOLED,
@@ -124,7 +124,7 @@ class FeatureSet:
             raise StoreError(unknown("pooled array", kind, POOLED))
         rows = [self._row(key) for key in (self.ids if ids is None else ids)]
         chosen = self._layers(layers)
-        out = np.empty((len(rows), len(chosen), self.spec.dim), np.float32)
+        out = _empty((len(rows), len(chosen), self.spec.dim), "float32", self.name)
 
         def fill(members: list[int]) -> None:
             commit = rows[members[0]].commit
@@ -164,7 +164,7 @@ class FeatureSet:
     def _read_utterances(self, rows: Sequence[_Row], layers: Sequence[int]) -> NDArray[Any]:
         """The frames of a shard's utterances in stored order, [sum of frames, layers, D]."""
         total = sum(row.num_frames for row in rows)
-        out = np.empty((total, len(layers), self.spec.dim), self.spec.frames)
+        out = _empty((total, len(layers), self.spec.dim), self.spec.frames, self.name)
         commit = rows[0].commit
         done = 0
         for first, last in _merged([(row.start, row.start + row.num_frames) for row in rows]):
@@ -203,12 +203,11 @@ class FeatureSet:
     ) -> None:
         """Fill ``out`` [n, layers, D] from row ``start`` of the shard's first object on."""
         cut = cut_of(self.spec, array)
-        names = array_objects(self.spec, commit.shard, array)
-        done = 0
+        first, done = first_object(self.spec, commit.shard, array), 0
         while done < len(out):
             k, row = divmod(start + done, cut.rows)
             piece = out[done : done + cut.rows - row]
-            self._read_object(commit, names[k], cut, row, layers, piece)
+            self._read_object(commit, object_name(array, first + k), cut, row, layers, piece)
             done += len(piece)
 
     def _read_object(
@@ -257,6 +256,16 @@ def open_feature_set(store: Place, which: str | FeatureSetSpec) -> FeatureSet:
         raise StoreError(unknown("feature set", location.name, names_in(store))) from None
     except OSError as error:
         raise StoreError(f"cannot read {location.name}: {error}") from error
+
+
+def _empty(shape: tuple[int, ...], dtype: str, name: str) -> NDArray[Any]:
+    try:
+        return np.empty(shape, dtype)
+    except (MemoryError, ValueError):
+        raise StoreError(
+            f"feature set {name}: {dtype} {list(shape)} does not fit in memory; read fewer "
+            "utterances or layers at a time, and see 'serfeat store verify'"
+        ) from None
 
 
 def _latest_rows(state: State) -> dict[str, _Row]:

@@ -10,7 +10,14 @@ from ser_features.store.catalog import names_in
 from ser_features.store.lock import writer_lock
 from ser_features.store.objects import store_errors
 from ser_features.store.place import Place, put_sealed
-from ser_features.store.schema import ROOT_FILE, SCHEMA, Location, locate, root_documents
+from ser_features.store.schema import (
+    ROOT_FILE,
+    SCHEMA,
+    Location,
+    check_inside,
+    locate,
+    root_documents,
+)
 from ser_features.store.state import Plan, intended, metadata_to_json, plan_to_json
 from ser_features.store.survey import Damage, Survey, survey
 from ser_features.store.verify import check_objects, check_root
@@ -87,6 +94,8 @@ def _repair_set(found: Survey, spec: FeatureSetSpec) -> list[str]:
         rewritten.append(location.metadata)
     texts = {location.store / n: t for n, t in root_documents(location.name).items()}
     texts |= {location.group / n: t for n, t in metadata.documents.items()}
+    for path in texts:
+        check_inside(location.store, path.parent)
     rewritten += [path for path, text in texts.items() if write_if_changed(path, text)]
     return [location.relative(path) for path in rewritten]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ser_features.errors import DamageError, StoreError
 from ser_features.files import read_sealed
-from ser_features.fingerprint import canonical_json, fingerprint
+from ser_features.fingerprint import canonical_json, depth, fingerprint
 from ser_features.records import FeatureSetSpec, Json
 from ser_features.store.place import Place
 from ser_features.store.shards import Sharding
@@ -23,6 +23,10 @@ ROOT_FILE = "serfeat.json"
 ZARR_ROOT = "features.zarr"
 COMMITS_ROOT = "commits"
 
+# What a spec may say at most: far over any encoder, and what it makes a reader allocate is bounded.
+MOST = {"num_layers": 2**12, "dim": 2**20, "rows": 2**16, "capacity": 2**24}
+MOST_OBJECT_BYTES = 2**32
+MOST_DEPTH = 50
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,159}")
 _UNSAFE_RUN = re.compile(r"[^A-Za-z0-9._@+-]+")
 _KEY = re.compile(r"[0-9a-f]{64}")
@@ -166,14 +170,19 @@ def check_spec(spec: FeatureSetSpec) -> None:
     texts = (spec.corpus, spec.upstream, spec.augmentation)
     if not all(isinstance(text, str) and text for text in texts):
         raise ValueError("corpus, upstream and augmentation must be names")
+    if not isinstance(spec.provenance, Mapping) or depth(spec.provenance) > MOST_DEPTH:
+        raise ValueError("the provenance is no mapping, or is nested too deeply")
     if not (isinstance(spec.key, str) and _KEY.fullmatch(spec.key)):
         raise ValueError(f"key {spec.key!r} is not a sha256 in hexadecimal")
     if spec.frames not in FRAMES_DTYPES:
         raise ValueError(f"frames {spec.frames!r} is none of {', '.join(FRAMES_DTYPES)}")
-    for name in ("num_layers", "dim", "rows", "capacity"):
+    for name, most in MOST.items():
         value = getattr(spec, name)
-        if type(value) is not int or value < 1:
-            raise ValueError(f"{name} must be a positive integer, found {value!r}")
+        if type(value) is not int or not 1 <= value <= most:
+            raise ValueError(f"{name} must be an integer from 1 to {most}, found {value!r}")
+    arrays = ("pooled",) if spec.frames == "none" else ("pooled", "frames")
+    if max(cut_of(spec, array).object_bytes for array in arrays) > MOST_OBJECT_BYTES:
+        raise ValueError(f"one object would take more than {MOST_OBJECT_BYTES} bytes")
     if spec.capacity % chunk_frames(spec):
         raise ValueError(f"capacity {spec.capacity} is not a multiple of {CHUNK_FRAMES} frames")
 

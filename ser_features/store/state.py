@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TypeVar
 
-from ser_features.errors import DamageError
+from ser_features.errors import DamageError, StoreError
 from ser_features.files import read_sealed
 from ser_features.records import FeatureSetSpec, Json, Shard, Source
-from ser_features.store.layout import check_shard, end_frame, shard_objects
+from ser_features.store.layout import MOST, check_shard, check_sizes, encode_text, end_frame, owns
 from ser_features.store.objects import ObjectSum
 from ser_features.store.place import Place, side_by_side
 from ser_features.store.schema import (
@@ -23,8 +23,9 @@ from ser_features.store.schema import (
 )
 
 T = TypeVar("T")
-_COMMIT_FILE = re.compile(r"shard-(\d{8})\.json")
-_PLAN_FILE = re.compile(r"plan-(\d{4})\.json")
+_COMMIT_FILE = re.compile(r"shard-([0-9]{8})\.json")
+_PLAN_FILE = re.compile(r"plan-([0-9]{4})\.json")
+_MOST_PLANS = 10**4  # as many names are there
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # dataclasses.asdict copies deeply, which takes twenty times as long.
 _SHARD, _SOURCE, _SUM = (
@@ -105,6 +106,7 @@ def load_state(location: Location) -> State:
             f"feature set {location.name}: a plan file is missing ({len(plans)} of "
             f"{metadata.plans}); run 'serfeat store verify'"
         )
+    _check_order(location, plans, metadata.spec)
     shards = {shard.index: shard for plan in plans for shard in plan.shards}
     indices = commit_indices(location)
     commits = side_by_side(
@@ -113,6 +115,17 @@ def load_state(location: Location) -> State:
         indices,
     )
     return State(metadata, plans, dict(zip(indices, commits, strict=True)))
+
+
+def _check_order(location: Location, plans: Iterable[Plan], spec: FeatureSetSpec) -> None:
+    """DamageError where two shards would share a row or an object."""
+    index = frame = 0
+    for plan in plans:
+        for shard in plan.shards:
+            if shard.index < index or shard.first_frame < frame:
+                path = location.plan(plan.generation)
+                raise DamageError(f"{path}: shard {shard.index} lies over the one before it")
+            index, frame = shard.index + 1, end_frame(shard, spec)
 
 
 def plan_indices(location: Location) -> list[int]:
@@ -148,8 +161,15 @@ def load_plan(location: Location, generation: int, spec: FeatureSetSpec) -> Plan
     if plan.generation != generation:
         raise DamageError(f"{path} holds the plan of generation {plan.generation}")
     for shard in plan.shards:
-        check_shard(shard, spec)
+        _fits(path, shard, spec)
     return plan
+
+
+def _fits(path: Place, shard: Shard, spec: FeatureSetSpec) -> None:
+    try:
+        check_shard(shard, spec)
+    except StoreError as error:
+        raise DamageError(f"{path} is sealed but not valid: {error}") from error
 
 
 def load_commit(
@@ -170,10 +190,16 @@ def read_commit(location: Location, index: int, spec: FeatureSetSpec) -> Commit:
     commit = _load(path, commit_from_json)
     if commit.shard.index != index:
         raise DamageError(f"{path} is the record of shard {commit.shard.index}")
-    check_shard(commit.shard, spec)
-    names = set(commit.objects)
-    if not names <= set(shard_objects(spec, commit.shard)) or bool(names) != bool(commit.ids):
+    _fits(path, commit.shard, spec)
+    names = commit.objects
+    all_own = all(owns(spec, commit.shard, name) for name in names)
+    if not all_own or bool(names) != bool(commit.ids):
         raise DamageError(f"{path} does not name the objects of shard {index}")
+    try:
+        sizes = {name: total.size for name, total in names.items()}
+        check_sizes(spec, commit.shard, set(commit.ids), sizes)
+    except ValueError as error:
+        raise DamageError(f"{path} is sealed but not valid: {error}") from error
     return commit
 
 
@@ -182,8 +208,8 @@ def _load(path: Place, parse: Callable[[Json], T]) -> T:
     try:
         check_schema(body, path)
         return parse(body)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DamageError(f"{path} is sealed but not valid: {error!r}") from error
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise DamageError(f"{path} is sealed but not valid: {repr(error)[:500]}") from error
 
 
 def intended(spec: FeatureSetSpec, plans: Iterable[Plan]) -> Metadata:
@@ -216,6 +242,8 @@ def metadata_from_json(body: Json) -> Metadata:
     if set(texts) != set(documents(spec_from_json(body["spec"]), 0, 0)):
         raise ValueError("the documents are not those of a feature set")
     plans, shards, utterances = (_integer(body[name]) for name in ("plans", "shards", "utterances"))
+    if plans > _MOST_PLANS:
+        raise ValueError(f"{plans} plans")
     growing = body["growing"] is True
     return Metadata(spec_from_json(body["spec"]), texts, plans, shards, utterances, growing)
 
@@ -261,6 +289,8 @@ def commit_from_json(body: Json) -> Commit:
     present = set(commit.ids)
     if commit.ids != tuple(key for key in commit.shard.ids if key in present):
         raise ValueError("the present utterances are not those of the shard, in its order")
+    if not all(source.audio_sha256 for source in sources):
+        raise ValueError("an utterance without the hash of its audio")
     return commit
 
 
@@ -278,6 +308,15 @@ def _source(item: Json) -> Source:
     source = Source(**item)
     for text in (source.id, source.path, source.audio_sha256, source.draw):
         _text(text)
+    if "\0" in source.path or (source.audio_sha256 and not _SHA256.fullmatch(source.audio_sha256)):
+        raise ValueError(f"no path or no sha256 of {source.id!r}")
+    encode_text(source.path, "path")
+    for number in (source.size, source.mtime_ns):
+        if type(number) is not int or abs(number) > MOST * 2:
+            raise TypeError(f"expected a number, found {number!r}")
+    for time in (source.start, source.end):
+        if time is not None and not (type(time) in (int, float) and 0 <= time < MOST):
+            raise TypeError(f"expected seconds, found {time!r}")
     return source
 
 
@@ -288,7 +327,7 @@ def _text(value: Json) -> str:
 
 
 def _integer(value: Json) -> int:
-    if type(value) is not int or value < 0:
+    if type(value) is not int or not 0 <= value < MOST:
         raise TypeError(f"expected a count, found {value!r}")
     return value
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from ser_features.errors import StoreError, UnreachableError
+from ser_features.files import read_whole
 from ser_features.records import FeatureSetSpec, Shard, Source
 from ser_features.store.place import Place
 from ser_features.store.schema import Location, name_of, spec_from_attributes
@@ -127,7 +128,7 @@ def _attempt(
 def _spec_of_group(location: Location) -> FeatureSetSpec | None:
     """The spec from the group's own attributes, where they are sound and of this place."""
     try:
-        spec = spec_from_attributes((location.group / "zarr.json").read_bytes().decode())
+        spec = spec_from_attributes(read_whole(location.group / "zarr.json").decode())
         return spec if name_of(spec) == location.name else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -2,14 +2,14 @@
 
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ser_features.errors import DamageError
-from ser_features.files import read_sealed
+from ser_features.files import read_sealed, read_whole, remove_tree
 from ser_features.store.catalog import names_in
 from ser_features.store.layout import ids_in_object
 from ser_features.store.lock import is_locked, writer_lock
@@ -115,7 +115,7 @@ def check_documents(found: Survey) -> None:
     for name, accepted in texts.items():
         path = location.store / name
         try:
-            if path.read_bytes() not in {text.encode() for text in accepted}:
+            if read_whole(path) not in {text.encode() for text in accepted}:
                 found.add(path, "changed", "differs from what metadata.json says")
         except FileNotFoundError:
             if not growing:
@@ -196,7 +196,8 @@ def remove_strays(store: Place, name: str | None = None) -> list[str]:
             for stray in strays:
                 (store / stray.path).unlink()
             if isinstance(location.staging, Path):
-                shutil.rmtree(location.staging, ignore_errors=True)
+                with suppress(OSError):
+                    remove_tree(location.staging)
         removed += [stray.path for stray in strays]
     return removed
 

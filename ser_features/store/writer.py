@@ -1,16 +1,15 @@
 """Writing a feature set: one locked writer, whole shards, nothing counts before its record."""
 
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from ser_features.errors import DamageError, StoreError
-from ser_features.files import fsync_folder
+from ser_features.files import fsync_folder, read_whole, remove_tree
 from ser_features.records import FeatureSetSpec, Shard, Source
 from ser_features.store.layout import (
     check_shard,
@@ -73,7 +72,7 @@ def clear(folder: Path) -> None:
 def write_if_changed(path: Place, text: str) -> bool:
     """Write ``text`` unless the file holds it; says whether it wrote."""
     try:
-        if path.read_bytes() == text.encode():
+        if read_whole(path) == text.encode():
             return False
     except FileNotFoundError:
         pass
@@ -121,7 +120,8 @@ class StoreWriter:
         trace: TracebackType | None,
     ) -> None:
         if isinstance(self._location.staging, Path):
-            shutil.rmtree(self._location.staging, ignore_errors=True)
+            with suppress(OSError):
+                remove_tree(self._location.staging)
         self._stack.close()
 
     @property
@@ -219,14 +219,14 @@ class StoreWriter:
                 self._location.plan(plan.generation).unlink()
             self._location.metadata.unlink()
             if isinstance(self._location.staging, Path):
-                shutil.rmtree(self._location.staging)
+                remove_tree(self._location.staging)
         self._state = State(empty, ())
 
     def _remove_group(self) -> None:
         group, staging = self._location.group, self._location.staging
         if isinstance(group, Path) and isinstance(staging, Path):
             if group.exists():  # at once: a reader finds all of it or nothing
-                shutil.rmtree(staging, ignore_errors=True)
+                remove_tree(staging)
                 group.rename(staging)
         else:
             remote(group).delete_all(list(remote(group).walk()))
@@ -241,8 +241,8 @@ class StoreWriter:
         self._apply(self._state.plans)
         staging = self._location.staging
         with store_errors(staging):
-            if isinstance(staging, Path) and staging.exists():
-                shutil.rmtree(staging)
+            if isinstance(staging, Path):
+                remove_tree(staging)
 
     def _check_remains(self) -> None:
         """DamageError where features have lost their metadata; plans and records of none go."""

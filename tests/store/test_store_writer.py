@@ -438,7 +438,7 @@ def test_a_folder_that_vanishes(tmp_path):
     spec = fill(tmp_path / "store", only={0})
     with StoreWriter(tmp_path / "store", spec) as writer:
         shutil.rmtree(tmp_path / "store")
-        with pytest.raises(StoreError, match="cannot write"):
+        with pytest.raises(StoreError, match="was removed or replaced"):
             writer.write(writer.pending[0], outputs_of(spec, writer.pending[0]))
 
 
