@@ -148,58 +148,34 @@ def bench(
     check_format(format)
     requests = o.read_requests(upstreams)
     sources = o.read_sources(
-        corpus,
-        manifest,
-        root=root,
-        emobox=emobox,
-        superb_metadata=superb_metadata,
+        corpus, manifest, root=root, emobox=emobox, superb_metadata=superb_metadata,
         allow_partial=allow_partial,
-    )
+    )  # fmt: skip
     from ser_features.bench import BenchOptions
     from ser_features.extract.pipeline import Options
     from ser_features.train.run import Training, parse_lrs, parse_numbers
 
+    training = Training(
+        recipe, steps, parse_lrs(lr), parse_numbers(weight_decay, "--weight-decay"), layers,
+        normalize, device,
+        resnet=r.resnet_options(
+            pooling, vad, frame_norm, spec_augment, train_precision, init, init_train
+        ),
+        strategy=m.read_strategy(strategy), rate=rate, select=select, late=late,
+        cache=tuple(cache_augment or ()),
+    )  # fmt: skip
+    extraction = Options(
+        frames, device, precision, batch_seconds, workers, max_seconds,
+        seed=augment_seed, engine=engine, devices=devices, ray_address=ray_address,
+    )  # fmt: skip
     settings = BenchOptions(
-        protocol=protocol,
-        heads=tuple(o.split_commas(heads)) or ("superb",),
-        labels=tuple(labels.split(",")) if labels else None,
-        seeds=seeds,
-        fold_seed=fold_seed,
-        allow_rejects=allow_rejects,
-        training=Training(
-            recipe,
-            steps,
-            parse_lrs(lr),
-            parse_numbers(weight_decay, "--weight-decay"),
-            layers,
-            normalize,
-            device,
-            resnet=r.resnet_options(
-                pooling, vad, frame_norm, spec_augment, train_precision, init, init_train
-            ),
-            strategy=m.read_strategy(strategy),
-            rate=rate,
-            select=select,
-            late=late,
-            cache=tuple(cache_augment or ()),
-        ),
-        extraction=Options(
-            frames,
-            device,
-            precision,
-            batch_seconds,
-            workers,
-            max_seconds,
-            seed=augment_seed,
-            engine=engine,
-            devices=devices,
-            ray_address=ray_address,
-        ),
-        augment=tuple(augment or ()),
-        copies=copies,
+        protocol, tuple(o.split_commas(heads)) or ("superb",),
+        tuple(labels.split(",")) if labels else None, seeds, fold_seed,
+        allow_rejects=allow_rejects, training=training, extraction=extraction,
+        augment=tuple(augment or ()), copies=copies,
         conditions=tuple(test_condition or ("clean",)),
         ratios=parse_numbers(ratio, "--ratio") or (),
-    )
+    )  # fmt: skip
     run_bench(sources, requests, store, results, settings, quiet, m.read_added(added))
     show([results], format, output)
     if output is not None and not quiet:

@@ -114,26 +114,14 @@ def study(
 
     pairs = zip(manifests, sources, strict=True)
     request = Request(
-        tuple(manifests),
-        tuple(o.read_requests(upstreams)) if upstreams else (),
-        head,
-        tuple(labels.split(",")) if labels else None,
-        protocol,
-        seeds,
-        steps,
-        recipe,
-        parse_lrs(lr),
-        copies,
-        None if noise is None else noise.absolute(),
-        None if music is None else music.absolute(),
-        None if init is None else str(init.absolute()),
-        read_swaps(swap),
-        parse_numbers(ratio, "--ratio") or (),
-        allow_rejects,
-        device,
+        tuple(manifests), tuple(o.read_requests(upstreams)) if upstreams else (), head,
+        tuple(labels.split(",")) if labels else None, protocol, seeds, steps, recipe,
+        parse_lrs(lr), copies, noise and noise.absolute(), music and music.absolute(),
+        None if init is None else str(init.absolute()), read_swaps(swap),
+        parse_numbers(ratio, "--ratio") or (), allow_rejects, device,
         Options(False, device, precision, batch_seconds, workers),
         {"sources": {one.corpus: source.to_json() for one, source in pairs}},
-    )
+    )  # fmt: skip
     if dry_run:
         from ser_features.report.document import as_terminal
         from ser_features.studies.cost import dry_run as preview
