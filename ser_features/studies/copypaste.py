@@ -77,8 +77,9 @@ def _deviations(request: Request) -> list[str]:
     copies = request.copies or COPIES
     found = [
         f"pasted copies are made before training, {copies} of each utterance, and added: "
-        f"{copies / (copies + 1):.0%} of the training rows are pasted; the paper pastes anew in "
-        "80 % of the batches",
+        f"at most {copies / (copies + 1):.0%} of the training rows are pasted (less by the copies "
+        "whose other utterance is not on the training side, which are counted below); the paper "
+        "pastes anew in 80 % of the batches",
         "a pasted copy of Clean+Noise is noisy as a whole: noise is added after pasting",
         f"Clean+Noise adds {copies} noisy copies of each utterance, each at an SNR drawn "
         "from 10, 5 and 0 dB, instead of one at each SNR with noise and with music",
