@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from ser_features.augment.parse import parse_augmentation
 from ser_features.errors import UsageError
 from ser_features.extract.pipeline import Options
 from ser_features.manifest import Manifest
@@ -75,11 +76,12 @@ class Trial:
     def about(self) -> str:
         """One line that names it."""
         strategy = self.training.strategy
+        names = [parse_augmentation(text).name for text in self.augment]
         ratio = "" if strategy is None or strategy.ratio is None else f" {strategy.ratio:g}"
         parts = [
             f"{self.corpus} · {parse_request(self.upstream).name} · {self.head}",
             f"{strategy.name}{ratio} {self.added}".strip() if strategy is not None else "",
-            " & ".join(self.augment) + (f" x{self.copies}" if self.augment else ""),
+            " & ".join(names) + (f" x{self.copies}" if names else ""),
             ", ".join(
                 f"{name.replace('_', ' ')} {value}"
                 for name, value in asdict(self.training.resnet).items()
