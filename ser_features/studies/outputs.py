@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from ser_features import metrics
 from ser_features.leaderboard import outcomes_of
@@ -39,6 +40,7 @@ def study_document(outcome: Outcome) -> Document:
         blocks.append(_confusion(name, record))
     if outcome.conditions:
         blocks += conditions_document(outcome.conditions).blocks
+    blocks += outcome.more
     if meaning := _meanings(outcome):
         blocks.append(Words(meaning))
     blocks.append(Words((*_legend(outcome), *plan.notes, *_remarks(outcome)), listed=True))
@@ -248,6 +250,7 @@ def study_json(outcome: Outcome) -> str:
         "notes": list(outcome.plan.notes),
         "meaning": list(_meanings(outcome)),
         "cells": _lines_of(outcome),
+        "more": [asdict(block) for block in outcome.more if isinstance(block, Grid)],
         "records": [record.key for record in outcome.records],
     }
     return json.dumps(text, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

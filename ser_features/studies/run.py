@@ -11,12 +11,13 @@ from ser_features.bench import BenchOptions, bench
 from ser_features.extract.pipeline import Options, extract_sets
 from ser_features.extract.progress import Progress, Silent
 from ser_features.records import Json, RunRecord
+from ser_features.report.document import Block
 from ser_features.runs import CLEAN, Run
 from ser_features.store.place import Place, address
 from ser_features.store.reader import FeatureSet, open_feature_set
 from ser_features.studies.crossed import Prepared, cross, prepare
 from ser_features.studies.scores import Filled, fill
-from ser_features.studies.spec import Crossing, Plan, Request, Study, Trial, unscrambled
+from ser_features.studies.spec import Crossing, Evidence, Plan, Request, Study, Trial, unscrambled
 from ser_features.train.run import needs_frames
 
 SAMPLE = 200
@@ -34,6 +35,7 @@ class Outcome:
     records: tuple[RunRecord, ...]
     confusions: Mapping[str, RunRecord] = field(default_factory=dict)
     conditions: tuple[Conditions, ...] = ()
+    more: tuple[Block, ...] = ()
 
 
 def run_study(
@@ -53,7 +55,8 @@ def run_study(
     confusions = {name: found[e.trial, e.test] for name, e in plan.confusions.items()}
     heard = _listen(request, plan.conditions, runner.progress)
     records = tuple({record.key: record for record in found.values()}.values())
-    return Outcome(study, request, plan, tables, records, confusions, heard)
+    more = () if plan.more is None else tuple(plan.more(Evidence(found, runner.copies_of)))
+    return Outcome(study, request, plan, tables, records, confusions, heard, more)
 
 
 def _listen(request: Request, augment: Sequence[str], progress: Progress) -> tuple[Conditions, ...]:
@@ -78,6 +81,10 @@ class Runner:
         """The records by the name of the test."""
         self.progress.say(trial.about)
         return self._bench(trial) if isinstance(trial, Trial) else self._cross(trial)
+
+    def copies_of(self, trial: Trial) -> dict[str, FeatureSet]:
+        """The clean set of a trial and its copies, by name."""
+        return self._sets(trial.corpus, trial, trial.augment)
 
     def _bench(self, trial: Trial) -> dict[str, RunRecord]:
         options = BenchOptions(
@@ -128,24 +135,24 @@ class Runner:
         return prepare(manifest, corpus, crossing, sets[CLEAN], copies, allow)
 
     def _sets(
-        self, corpus: str, crossing: Crossing, augment: Sequence[str]
+        self, corpus: str, trial: Trial | Crossing, augment: Sequence[str]
     ) -> dict[str, FeatureSet]:
         """The clean set and the copies by name; made where they are missing."""
-        frames = self.request.extraction.frames or needs_frames([crossing.head])
-        known = self.opened.setdefault((corpus, crossing.upstream, frames), {})
+        frames = self.request.extraction.frames or needs_frames([trial.head])
+        known = self.opened.setdefault((corpus, trial.upstream, frames), {})
         wanted = {CLEAN} | {parse_augmentation(text).name for text in augment}
         if not wanted <= known.keys():
             how = replace(
                 self.request.extraction, frames=frames, augment=(CLEAN, *augment),
-                copies=crossing.copies,
+                copies=trial.copies,
             )  # fmt: skip
-            known |= self._extract(corpus, crossing, how)
+            known |= self._extract(corpus, trial, how)
         bases = {parse_augmentation(text).name for text in augment} | {CLEAN}
         return {name: each for name, each in known.items() if _base(name, bases)}
 
-    def _extract(self, corpus: str, crossing: Crossing, how: Options) -> dict[str, FeatureSet]:
-        selected = self.request.manifest(corpus).select_labels(crossing.labels)
-        reports = extract_sets(selected, crossing.upstream, self.store, how, self.progress)
+    def _extract(self, corpus: str, trial: Trial | Crossing, how: Options) -> dict[str, FeatureSet]:
+        selected = self.request.manifest(corpus).select_labels(trial.labels)
+        reports = extract_sets(selected, trial.upstream, self.store, how, self.progress)
         return {r.spec.augmentation: open_feature_set(self.store, r.spec) for r in reports}
 
 

@@ -8,7 +8,9 @@ from ser_features.augment.parse import parse_augmentation
 from ser_features.errors import UsageError
 from ser_features.extract.pipeline import Options
 from ser_features.manifest import Manifest
-from ser_features.records import Json
+from ser_features.records import Json, RunRecord
+from ser_features.report.document import Block
+from ser_features.store.reader import FeatureSet
 from ser_features.studies.published import PublishedTable
 from ser_features.train.run import Training
 from ser_features.upstreams.request import parse_request
@@ -166,7 +168,7 @@ class Plan:
 
     ``confusions`` are entries whose confusion matrix is drawn; ``conditions`` are augmentations
     whose acoustic conditions are measured over every corpus; ``meanings`` say in words what the
-    filled tables mean.
+    filled tables mean; ``more`` adds what needs the records or the features themselves.
     """
 
     tables: tuple[TableSpec, ...]
@@ -175,6 +177,7 @@ class Plan:
     confusions: Mapping[str, Entry] = field(default_factory=dict)
     conditions: tuple[str, ...] = ()
     meanings: "tuple[Meaning, ...]" = ()
+    more: "More | None" = None
 
     @property
     def trials(self) -> tuple[Trial | Crossing, ...]:
@@ -204,6 +207,22 @@ Lookup = Callable[[str, str, str], Score | None]
 """Table name, row, column -> the filled cell."""
 Meaning = Callable[[Lookup], Sequence[str]]
 """What filled cells mean, in sentences."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a study that was run leaves behind.
+
+    ``records`` by training and name of the test; ``sets`` opens the clean set of a trial and its
+    copies, by the names of their augmentations.
+    """
+
+    records: Mapping[tuple[Trial | Crossing, str], RunRecord]
+    sets: Callable[[Trial], Mapping[str, FeatureSet]]
+
+
+More = Callable[[Evidence], Sequence[Block]]
+"""Further tables and figures of a study that was run."""
 
 
 @dataclass(frozen=True, slots=True)

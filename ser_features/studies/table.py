@@ -6,11 +6,12 @@ from ser_features.studies.cross_corpus import CROSS_CORPUS
 from ser_features.studies.domain_mismatch import DOMAIN_MISMATCH
 from ser_features.studies.spec import Study
 from ser_features.studies.spectrogram import SPECTROGRAM
+from ser_features.studies.stand_in import STAND_IN
 from ser_features.studies.synthetic import SYNTHETIC
 from ser_features.studies.upstreams import UPSTREAMS
 
 STUDIES: Table[Study] = by_name(
     "study",
-    (UPSTREAMS, SYNTHETIC, COPYPASTE, DOMAIN_MISMATCH, SPECTROGRAM, CROSS_CORPUS),
+    (UPSTREAMS, SYNTHETIC, COPYPASTE, DOMAIN_MISMATCH, SPECTROGRAM, CROSS_CORPUS, STAND_IN),
     lambda study: study.name,
 )
