@@ -26,7 +26,8 @@ def agreement(first: Ints, second: Ints) -> Floats:
             f"agreement takes as many runs of both, two at least: {first.shape}, {second.shape}"
         )
     pairs = [(i, j) for i, j in product(range(len(first)), repeat=2) if i != j]
-    return np.mean([first[i] == second[j] for i, j in pairs], axis=0, dtype=np.float64)
+    same: Floats = np.mean([first[i] == second[j] for i, j in pairs], axis=0, dtype=np.float64)
+    return same
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,8 @@ def compare_forms(first: Outcomes, second: Outcomes) -> Agreements:
     gap = (own[0] + own[1]) / 2 - across
     known = len(np.unique(first.speaker)) > 1 and first.speaker.min() >= 0
     low, high = jackknife(gap, first.speaker if known else np.arange(len(gap)))
-    means = [float(each.mean()) for each in (*own, across, gap)]
-    return Agreements(*means, low, high)
+    one, other = (float(each.mean()) for each in own)
+    return Agreements(one, other, float(across.mean()), float(gap.mean()), low, high)
 
 
 def jackknife(values: Floats, unit: Ints) -> tuple[float, float]:
