@@ -36,7 +36,9 @@ class Distance:
         """The median over layers, from the 5th to the 95th percentile."""
         low, high = np.quantile(self.relative, [0.05, 0.95], axis=0)
         points = zip(range(len(low)), self.median, low, high, strict=True)
-        return Series(name, tuple((float(x), float(y), float(a), float(b)) for x, y, a, b in points))
+        return Series(
+            name, tuple((float(x), float(y), float(a), float(b)) for x, y, a, b in points)
+        )
 
 
 def distance(clean: FeatureSet, pasted: Sequence[FeatureSet]) -> Distance | None:
