@@ -11,10 +11,12 @@ from typing import Any
 
 from ser_features.errors import DamageError, ResultsError
 from ser_features.files import read_sealed, read_whole, write_sealed
-from ser_features.fingerprint import fingerprint
+from ser_features.fingerprint import depth, fingerprint
 from ser_features.records import Json, RunRecord
 
 SCHEMA = 1
+# A record from a stranger: what is squared (confusions) or walked (configurations) has an end.
+MOST_LABELS, MOST_DEPTH = 1000, 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,8 @@ def load_record(path: Path) -> RunRecord:
     except OSError as error:
         raise ResultsError(f"cannot read {path}: {error.strerror or error}") from error
     try:
+        if not isinstance(body, dict):
+            raise ResultsError("it holds no record")
         record: RunRecord = _decode(RunRecord, body.get("record"), "record")
         _check(record)
     except ResultsError as error:
@@ -176,6 +180,7 @@ def _check(record: RunRecord) -> None:
     folds, seeds = {fold for fold, _ in expected}, {seed for _, seed in expected}
     rules = [
         (len(set(record.labels)) == len(record.labels), "a label is there twice"),
+        (len(record.labels) <= MOST_LABELS, f"there are more than {MOST_LABELS} labels"),
         (len(set(expected)) == len(expected), "an expected fold and seed is there twice"),
         (len(expected) == len(folds) * len(seeds), "expected is not every fold with every seed"),
         (len(set(pairs)) == len(pairs), "a fold and seed is scored twice"),
@@ -204,6 +209,10 @@ def _are_labels(record: RunRecord, indices: Iterable[int]) -> bool:
 def _decode(kind: Any, value: Json, where: str) -> Any:
     """A JSON value as the annotated type; strict: a foreign file must not pass as a record."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any and depth(value) > MOST_DEPTH:
+        raise ResultsError(f"{where} is nested more than {MOST_DEPTH} levels deep")
+    if type(value) in (int, float) and not abs(value) < 2**63:
+        raise ResultsError(f"{where} is {str(value)[:40]}, no number that a record can hold")
     if kind is Any or type(value) is kind:
         return value
     if kind is float and type(value) is int and abs(value) < 2**53:

@@ -1,13 +1,16 @@
 """``serfeat rerun``: run a record again and compare."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
-from ser_features.errors import ResultsError
+from ser_features.errors import ResultsError, UsageError
+from ser_features.records import Json
 from ser_features.store.place import Place
+from ser_features.store.schema import ROOT_FILE
 from ser_features_cli import options as o
 from ser_features_cli.console import bars, line
 
@@ -39,9 +42,9 @@ def rerun(
     old = load_record(record)
     options = options_of(old)
     inputs = old.provenance["inputs"]
+    place = store or _known_store(record, inputs)
     manifest = source_from_json(options.inputs.get("source")).read()
     added = [source_from_json(each).read() for each in options.inputs.get("added", ())]
-    place = store or o.open_store(str(inputs.get("store", "features")))
     with TemporaryDirectory() as scratch, bars() as progress:
         upstream, scratch_results = [inputs["upstream"]], Path(scratch)
         new = bench(manifest, upstream, place, scratch_results, options, progress, added)
@@ -55,3 +58,15 @@ def rerun(
     if different:
         raise ResultsError(f"{record}: {different} of {total} predictions differ")
     line(f"{record}: all {total} predictions are the same")
+
+
+def _known_store(record: Path, inputs: Mapping[str, Json]) -> Place:
+    """The record's store, where there is one: a record may not say where to make a new one."""
+    place = o.open_store(str(inputs.get("store", "features")))
+    try:
+        found = (place / ROOT_FILE).exists()
+    except (OSError, ValueError):
+        found = False
+    if not found:
+        raise UsageError(f"{record}: there is no store {place} any more; name one with --store")
+    return place

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ser_features.corpora.folder import read_folder
 from ser_features.errors import ManifestError
+from ser_features.files import read_whole
 from ser_features.manifest import Manifest
 from ser_features.records import Json, Utterance
 
@@ -56,7 +57,7 @@ def read_manifest(path: Path, *, root: Path | None = None, corpus: str | None = 
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_whole(path)
     except FileNotFoundError:
         raise ManifestError(f"there is no manifest {path}") from None
     except OSError as error:
@@ -135,6 +136,8 @@ def _read_parquet(path: Path) -> _Rows:
         file = pyarrow.parquet.ParquetFile(buffer)
         columns = tuple(file.schema_arrow.names)
         wanted = [name for name in columns if name in REQUIRED + OPTIONAL]
+        if file.metadata.num_rows > max(buffer.size(), 1000):
+            raise ManifestError(f"{path}: {file.metadata.num_rows} rows in {buffer.size()} bytes")
         rows = file.read(columns=wanted).to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise ManifestError(f"{path} is not a readable Parquet file: {str(error)[:120]}") from None

@@ -120,7 +120,11 @@ def _plan(request: UpstreamRequest, files: CheckpointFiles, entry: Checkpoint | 
             "not known; copy that file from where the checkpoint came from"
         )
     else:  # the defaults are those of Wav2Vec2FeatureExtractor
-        rate = int(facts.get("sampling_rate", SAMPLE_RATE))
+        rate = facts.get("sampling_rate", SAMPLE_RATE)
+        if type(rate) is not int or not 1000 <= rate <= 1_000_000:
+            raise UpstreamError(
+                f"{files.folder / PREPROCESSOR}: sampling_rate is {str(rate)[:40]!r}; expected Hz"
+            )
         normalize = bool(facts.get("do_normalize", True))
     return _Plan(request.name, family, config, files, request.seed, rate, normalize)
 

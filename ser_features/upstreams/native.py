@@ -162,7 +162,7 @@ def wav2vec_shape(options: Mapping[str, Json], defaults: Mapping[str, Json], whe
         for name in ("activation", "vq_type"):
             picked[name] = _word(picked.get(name, getattr(Wav2VecShape, name, None)), name)
         return check_shape(Wav2VecShape(**picked), where)
-    except (KeyError, TypeError, ValueError, SyntaxError) as error:
+    except (KeyError, TypeError, ValueError, SyntaxError, RecursionError, MemoryError) as error:
         raise UpstreamError(f"{where} is not a wav2vec configuration: {error}") from error
 
 

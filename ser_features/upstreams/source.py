@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ser_features.errors import UpstreamError
+from ser_features.files import read_whole
 from ser_features.records import Json
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def _indexed(index: Path) -> tuple[str, ...]:
 
 def _read_json(path: Path) -> dict[str, Json]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_whole(path))
     except FileNotFoundError:
         raise UpstreamError(f"no {path.name} in {path.parent}; expected a model folder") from None
     except (OSError, ValueError, RecursionError) as error:

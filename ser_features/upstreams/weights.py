@@ -17,6 +17,11 @@ from ser_features.upstreams.families import FAMILIES, Family
 
 # SpecAugment and the adapter after the encoder exist for training and other tasks only.
 _UNUSED = {"mask_time_prob": 0.0, "mask_feature_prob": 0.0, "add_adapter": False}
+# transformers downloads and runs a kernel where a configuration names one ("ORG/NAME").
+_IMPLEMENTATIONS = ("attn_implementation", "experts_implementation")
+_STOCK = (None, "eager", "sdpa")
+# Far over any speech encoder: what a configuration may make us build.
+MOST_LAYERS, MOST_CONVS, MOST_PARAMETERS = 1000, 100, 10**10
 _OLD_WEIGHT_NORM = {
     ".weight_g": ".parametrizations.weight.original0",
     ".weight_v": ".parametrizations.weight.original1",
@@ -36,6 +41,12 @@ def build_config(family: Family, config: Mapping[str, Json], where: str) -> Any:
     """The transformers configuration object; UpstreamError where its values are not valid."""
     values = {key: value for key, value in config.items() if not key.startswith("_")}
     values.pop("model_type", None)
+    for key in _IMPLEMENTATIONS:
+        if values.pop(key, None) not in _STOCK:
+            raise UpstreamError(
+                f"{where} asks for code of its own ({key!r}), which is never run; remove it"
+            )
+    _check_sizes(values, where)
     values.update({key: off for key, off in _UNUSED.items() if not family.is_whisper})
     try:
         return getattr(transformers, family.config_class)(**values)
@@ -43,9 +54,25 @@ def build_config(family: Family, config: Mapping[str, Json], where: str) -> Any:
         raise UpstreamError(f"{where} is not a valid {family.model_type}: {error}") from error
 
 
+def _check_sizes(values: Mapping[str, Json], where: str) -> None:
+    """UpstreamError where building the encoder would not end."""
+    for key, value in values.items():
+        most = MOST_LAYERS if key.endswith("layers") else 2**31
+        if isinstance(value, int) and abs(value) > most:
+            raise UpstreamError(f"{where}: {key} is {str(value)[:40]}; expected at most {most}")
+        if isinstance(value, list) and key.startswith("conv_") and len(value) > MOST_CONVS:
+            raise UpstreamError(f"{where}: {key} has {len(value)} items, at most {MOST_CONVS}")
+
+
 def random_model(family: Family, config: Any, seed: int) -> Any:
     """An untrained encoder: the same weights for the same seed; the global state stays as is."""
     with torch.random.fork_rng(devices=[]):
+        with torch.device("meta"):
+            size = sum(weight.numel() for weight in _build(family, config).parameters())
+        if size > MOST_PARAMETERS:
+            raise UpstreamError(
+                f"config.json asks for {size} parameters, at most {MOST_PARAMETERS}"
+            )
         torch.default_generator.manual_seed(seed)
         return _build(family, config)
 

@@ -1,0 +1,188 @@
+"""A checkpoint from a stranger: it loads, or an error names its file; nothing of it runs."""
+
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from hostile import bounded, changed, hows, told, values
+from ser_features.errors import SerfeatError, UpstreamError
+from ser_features.upstreams.load import load_upstream
+from ser_features.upstreams.native import read_content
+
+EXAMPLES = 1000 if "SERFEAT_TORTURE" in os.environ else 12
+CONFIG = {
+    "model_type": "hubert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "intermediate_size": 16, "conv_dim": [8] * 7, "conv_kernel": [10, 3, 3, 3, 3, 2, 2],
+    "conv_stride": [5, 2, 2, 2, 2, 2, 2], "num_conv_pos_embeddings": 4, "hidden_act": "gelu",
+    "num_conv_pos_embedding_groups": 2, "feat_extract_norm": "group", "layer_norm_eps": 1e-5,
+}  # fmt: skip
+FACTS = {"do_normalize": True, "sampling_rate": 16000}
+PICKLES = ("pytorch_model.bin", "model.pt")
+
+
+class Poison:
+    """A pickle that leaves a mark where it is run."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (self.mark,))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "checkpoint"
+    made.mkdir()
+    (made / "config.json").write_text(json.dumps(CONFIG))
+    (made / "preprocessor_config.json").write_text(json.dumps(FACTS))
+    values = {key: value for key, value in CONFIG.items() if key != "model_type"}
+    model = transformers.HubertModel(transformers.HubertConfig(**values))
+    save_file(model.state_dict(), made / "model.safetensors")
+    return made
+
+
+def attempt(request: str, *names: str) -> bool:
+    """Whether it loads; a refusal names the file."""
+    try:
+        with bounded():
+            load_upstream(request)
+    except SerfeatError as error:
+        told(error, *names)
+        return False
+    return True
+
+
+@pytest.mark.parametrize("seed", ["", "@random:0"])
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json"])
+def test_a_configuration_that_says_anything(folder: Path, name: str, seed: str, counted) -> None:
+    body = CONFIG if name == "config.json" else FACTS
+    outcomes = [0, 0]
+
+    @settings(max_examples=EXAMPLES, database=None)
+    @given(pick=st.integers(0, 10**6), how=hows, new=values)
+    def change(pick: int, how: str, new: object) -> None:
+        (folder / name).write_text(json.dumps(changed(body, pick, how, new)))
+        outcomes[attempt(f"{folder}{seed}", str(folder), "config.json")] += 1
+
+    assert attempt(f"{folder}{seed}")
+    change()
+    counted(file=name + seed, loaded=outcomes[1], refused=outcomes[0])
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "experts_implementation"])
+@pytest.mark.parametrize("value", ["evil/kernel", "flash_attention_2", {"": "evil/kernel"}])
+def test_kernels_from_the_hub_are_never_fetched(folder: Path, key: str, value: object) -> None:
+    """transformers downloads and runs the kernel that a configuration names."""
+    (folder / "config.json").write_text(json.dumps({**CONFIG, key: value}))
+    with pytest.raises(UpstreamError, match=f"code of its own .'{key}'"):
+        load_upstream(str(folder))
+    (folder / "config.json").write_text(json.dumps({**CONFIG, key: "eager"}))
+    assert attempt(str(folder))
+
+
+@pytest.mark.parametrize("key", ["num_hidden_layers", "hidden_size", "intermediate_size"])
+@pytest.mark.parametrize("seed", ["", "@random:0"])
+def test_an_endless_encoder_is_refused(folder: Path, key: str, seed: str) -> None:
+    (folder / "config.json").write_text(json.dumps({**CONFIG, key: 2**30}))
+    assert not attempt(f"{folder}{seed}", str(folder), "config.json")
+
+
+def test_weights_of_any_bytes(folder: Path, counted) -> None:
+    path, outcomes = folder / "model.safetensors", [0, 0]
+    whole = path.read_bytes()
+
+    @settings(max_examples=EXAMPLES * 2, database=None)
+    @given(
+        at=st.one_of(st.integers(0, 400), st.integers(0, len(whole) - 1)), raw=st.binary(max_size=9)
+    )
+    def change(at: int, raw: bytes) -> None:
+        path.write_bytes(whole[:at] + raw + whole[at + len(raw) :])
+        outcomes[attempt(str(folder), str(folder))] += 1
+
+    change()
+    counted(file=path.name, loaded=outcomes[1], refused=outcomes[0])
+
+
+@pytest.mark.parametrize("place", ["value", "key", "beside"])
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("name", PICKLES)
+def test_a_pickle_does_not_run(folder: Path, name: str, zipped: bool, place: str) -> None:
+    """In a transformers folder, and in the one file of wav2vec, vq-wav2vec and CNN14."""
+    (folder / "model.safetensors").unlink()
+    mark = folder / "ran"
+    poison = Poison(mark)
+    body = {
+        "value": {"model": poison}, "key": {"args": {"activation": poison}},
+        "beside": [torch.zeros(1), poison],
+    }[place]  # fmt: skip
+    path = folder / name
+    torch.save(body, path) if zipped else path.write_bytes(pickle.dumps(body))
+    requests = (
+        [str(folder)] if name == PICKLES[0] else [f"{n}={path}" for n in ("wav2vec", "cnn14")]
+    )
+    for request in requests:
+        assert not attempt(request, str(path))
+    assert not mark.exists()
+
+
+OPTIONS = {
+    "conv_feature_layers": "[(8, 10, 5), (8, 8, 4)]", "conv_aggregator_layers": "[(8, 2, 1)]",
+    "activation": "relu", "vq_type": "none", "log_compression": True, "skip_connections_agg": True,
+}  # fmt: skip
+TEXTS = st.sampled_from([
+    "__import__('os').system('touch ran')", "[(512, 10, 5)] * 10**9", "[(1, 1, 1)] * 100 * 100",
+    "[" * 3000, "(" * 90 + ")" * 90, "[(2**40, 1, 1)]", "[(10**9, 10**9, 1)]", "[(8, 0, 0)]",
+    "[(8, 10, 5)]" + " + [(8, 10, 5)]" * 5000, "[(8, -1, 5)]", "1" * 5000, "[(8, 1e300, 1)]",
+])  # fmt: skip
+
+
+def test_the_options_of_a_native_checkpoint_say_anything(tmp_path: Path, counted) -> None:
+    path, outcomes = tmp_path / "w.pt", [0, 0]
+
+    @settings(max_examples=EXAMPLES, database=None)
+    @given(pick=st.integers(0, 10**6), how=hows, new=st.one_of(TEXTS, TEXTS, values))
+    def change(pick: int, how: str, new: object) -> None:
+        try:
+            torch.save({"model": {}, "args": changed(OPTIONS, pick, how, new)}, path)
+        except (RecursionError, UnicodeEncodeError):
+            return
+        outcomes[attempt(f"wav2vec={path}", path.name)] += 1
+
+    change()
+    assert not (tmp_path / "ran").exists()
+    assert not Path("ran").exists()
+    counted(file="wav2vec options", loaded=outcomes[1], refused=outcomes[0])
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"PK\x03\x04", b"\x80\x04.", b"\x80\x02}q\x00."])
+def test_files_that_are_no_checkpoint(tmp_path: Path, content: bytes) -> None:
+    for name in ("a.pt", "a.pth", "a.safetensors"):
+        (tmp_path / name).write_bytes(content)
+        try:
+            assert read_content(tmp_path / name) == {}
+        except UpstreamError as error:
+            told(error, name)
+
+
+def test_pipes_and_links_are_no_checkpoint(folder: Path) -> None:
+    for name in ("config.json", "preprocessor_config.json"):
+        shutil.copy(folder / name, folder / "kept")
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+        assert not attempt(str(folder), str(folder))
+        (folder / name).unlink()
+        (folder / name).symlink_to("/dev/zero")
+        assert not attempt(str(folder), str(folder))
+        (folder / name).unlink()
+        (folder / "kept").rename(folder / name)
+    assert attempt(str(folder))
