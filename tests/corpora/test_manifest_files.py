@@ -181,7 +181,7 @@ def test_unreadable_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def refuse(path: Path) -> bytes:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr("ser_features.corpora.files.read_whole", refuse)
     with pytest.raises(ManifestError, match=r"cannot read .*toy\.csv: Permission denied"):
         read_manifest(tmp_path / "toy.csv")
 
