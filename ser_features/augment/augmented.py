@@ -147,12 +147,25 @@ class Drawing:
 
 def partner_of(draw: str) -> str | None:
     """The id of the utterance that a recorded draw joins to its own; None where there is none."""
-    return json.loads(draw).get("partner") if draw else None
+    return _recorded(draw).get("partner") if draw else None
 
 
 def length_of(draw: str) -> int:
     """The number of samples after a recorded draw."""
-    return int(json.loads(draw)["output"])
+    length = _recorded(draw).get("output")
+    if type(length) is not int:
+        raise AudioError("augmentation", "its recorded draw does not say a length")
+    return length
+
+
+def _recorded(draw: str) -> dict[str, Json]:
+    try:
+        found = json.loads(draw)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise AudioError("augmentation", f"its recorded draw is damaged: {draw[:40]!r}")
+    return found
 
 
 def augmented_sets(

@@ -93,7 +93,10 @@ def _mend(
     damaged: DamagedShard, upstream: Upstream, writer: StoreWriter, augmented: Augmented | None
 ) -> str | None:
     """Write one shard anew; the reason where that cannot give the same content."""
-    partners = _partners(damaged, writer)
+    try:
+        partners = _partners(damaged, writer)
+    except SerfeatError as error:
+        return str(error)
     utterances = {s.id: _utterance(s) for s in (*partners.values(), *damaged.sources)}
     rate = upstream.info.sample_rate
     runner = ShardRunner(upstream, utterances, int(CPU_BATCH * rate), 4, Silent(), augmented)
