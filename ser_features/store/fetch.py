@@ -2,15 +2,19 @@
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ser_features.errors import DamageError
 from ser_features.store.place import Place, is_remote, remote
 from ser_features.store.remote import ObjectPath
 
 Span = tuple[int, int]
+Buffers = Sequence[NDArray[np.uint8]]
 # An object up to this size is fetched whole: a second request costs more than the bytes.
 WHOLE = 8 * 2**20
 # Parts this near to each other are fetched as one, up to PIECE bytes.
@@ -24,8 +28,8 @@ class Parts(Protocol):
     def tail(self, num_bytes: int) -> Any:
         """A buffer of the last bytes; all where there are fewer."""
 
-    def parts(self, spans: Sequence[Span]) -> Iterator[Any]:
-        """A buffer for each ``(start, end)`` in order; valid until the next one is asked for."""
+    def fill(self, spans: Sequence[Span], targets: Iterable[Buffers]) -> Iterator[Buffers]:
+        """Fill, one by one, the buffers of each ``(start, end)``, together as long as it."""
 
 
 @contextmanager
@@ -42,7 +46,7 @@ def open_object(place: Place, most_bytes: int) -> Iterator[Parts]:
 
 
 class _FileParts:
-    """One buffer is used again for every part: it stays in the processor's cache."""
+    """The kernel copies each part where it belongs: there is no other copy."""
 
     def __init__(self, handle: int) -> None:
         self._handle, self._size = handle, os.fstat(handle).st_size
@@ -50,13 +54,27 @@ class _FileParts:
     def tail(self, num_bytes: int) -> bytes:
         return os.pread(self._handle, num_bytes, max(self._size - num_bytes, 0))
 
-    def parts(self, spans: Sequence[Span]) -> Iterator[memoryview]:
-        buffer = memoryview(bytearray(max((end - start for start, end in spans), default=0)))
-        for start, end in spans:
-            part = buffer[: end - start]
-            if os.preadv(self._handle, [part], start) < len(part):
+    def fill(self, spans: Sequence[Span], targets: Iterable[Buffers]) -> Iterator[Buffers]:
+        for span, buffers in zip(spans, targets, strict=True):
+            self._fill(*span, buffers)
+            yield buffers
+
+    def _fill(self, start: int, end: int, left: Buffers) -> None:
+        while start < end:
+            count = os.preadv(self._handle, list(left), start)
+            if not count:
                 raise DamageError(f"{self._size} bytes, it was cut short")
-            yield part
+            start, left = start + count, _behind(left, count)
+
+
+def _behind(buffers: Buffers, count: int) -> Buffers:
+    """What of the buffers comes after ``count`` bytes: a read may stop early."""
+    left = []
+    for each in buffers:
+        if count < len(each):
+            left.append(each[count:])
+        count = max(count - len(each), 0)
+    return left
 
 
 class _RemoteParts:
@@ -70,7 +88,14 @@ class _RemoteParts:
                 return self._place.read_tail(num_bytes)
         return self._whole[max(len(self._whole) - num_bytes, 0) :]
 
-    def parts(self, spans: Sequence[Span]) -> Iterator[Any]:
+    def fill(self, spans: Sequence[Span], targets: Iterable[Buffers]) -> Iterator[Buffers]:
+        for part, buffers in zip(self._parts(spans), targets, strict=True):
+            rest = np.frombuffer(part, np.uint8)
+            for each in buffers:
+                each[:], rest = rest[: len(each)], rest[len(each) :]
+            yield buffers
+
+    def _parts(self, spans: Sequence[Span]) -> Iterator[memoryview]:
         if self._whole is not None:
             for start, end in spans:
                 yield _whole(self._whole[start:end], end - start)

@@ -49,13 +49,13 @@ class ObjectFile:
         return len(raw) + CRC_BYTES
 
 
-def checked(raw: Any, what: str) -> NDArray[np.uint8]:
-    """The bytes of a buffer before its crc32c; DamageError where that does not hold."""
-    values = np.frombuffer(raw, np.uint8)
-    content = values[:-CRC_BYTES]
-    if google_crc32c.value(content) != int.from_bytes(values[-CRC_BYTES:].data, "little"):
+def check_crc(content: Iterable[NDArray[np.uint8]], stored: NDArray[np.uint8], what: str) -> None:
+    """DamageError where ``stored`` is not the crc32c of the bytes of ``content`` in a row."""
+    crc = 0
+    for each in content:
+        crc = google_crc32c.extend(crc, each)
+    if crc != int.from_bytes(stored.data, "little"):
         raise DamageError(f"the checksum of its {what} does not hold")
-    return content
 
 
 def flush(paths: Iterable[Path]) -> None:

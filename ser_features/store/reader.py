@@ -28,7 +28,10 @@ from ser_features.store.state import Commit, State, load_state
 
 @dataclass(frozen=True, slots=True)
 class ShardFrames:
-    """One shard's utterances in a row: ``frames`` is [sum(num_frames), layers, D]."""
+    """One shard's utterances in a row: ``frames`` is [sum(num_frames), layers, D].
+
+    In memory it is layer after layer as it is stored, so ``frames[:, layer]`` is contiguous.
+    """
 
     ids: tuple[str, ...]
     num_frames: tuple[int, ...]
@@ -141,6 +144,7 @@ class FeatureSet:
     def frames(self, utterance: str, layers: Sequence[int] | None = None) -> NDArray[Any]:
         """Every frame of one utterance, [T, len(layers), D] in the stored dtype.
 
+        In memory it is layer after layer as it is stored, so ``[:, layer]`` is contiguous.
         Raises StoreError where the id is not there or the feature set keeps no frames.
         """
         self._check_frames()
@@ -164,7 +168,9 @@ class FeatureSet:
     def _read_utterances(self, rows: Sequence[_Row], layers: Sequence[int]) -> NDArray[Any]:
         """The frames of a shard's utterances in stored order, [sum of frames, layers, D]."""
         total = sum(row.num_frames for row in rows)
-        out = _empty((total, len(layers), self.spec.dim), self.spec.frames, self.name)
+        # Layer after layer as the chunks are: they are read into place, which halves the copying.
+        shape = (len(layers), total, self.spec.dim)
+        out = _empty(shape, self.spec.frames, self.name).swapaxes(0, 1)
         commit = rows[0].commit
         done = 0
         for first, last in _merged([(row.start, row.start + row.num_frames) for row in rows]):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ser_features.errors import DamageError
 from ser_features.store.fetch import open_object
-from ser_features.store.objects import CRC_BYTES, ObjectFile, checked
+from ser_features.store.objects import CRC_BYTES, ObjectFile, check_crc
 from ser_features.store.place import Place
 
 _ABSENT = np.uint64(2**64 - 1)
@@ -91,30 +91,87 @@ def read_part(
 ) -> None:
     """Fill ``out`` [n, len(layers), D] with rows ``start : start + n`` of the object ``place``.
 
+    Where the values of a chunk lie in a row in ``out``, they are read there and not copied.
     Raises FileNotFoundError, and DamageError where a checksum does not hold or a chunk is absent.
     """
     groups = _by_group(layers, cut.inner_layers)
     chunks = range(start // cut.inner_rows, -(-(start + len(out)) // cut.inner_rows))
-    shape, dtype = (cut.inner_rows, cut.inner_layers, cut.dim), np.dtype(cut.dtype)
-    little = dtype.newbyteorder("<")
+    buffer = _ChunkBuffer.of(cut)
     with open_object(place, cut.object_bytes) as file:
         index = _read_index(file.tail(cut.index_bytes), cut).tolist()
         wanted = [(chunk, group) for chunk in chunks for group in groups]
         spans = _spans((index[chunk][group] for chunk, group in wanted), cut.chunk_bytes)
-        for (chunk, group), raw in zip(wanted, file.parts(spans), strict=True):
-            values = checked(raw, "chunk").view(little).reshape(shape)
-            base = chunk * cut.inner_rows - start  # where this chunk's first row goes in out
-            first = max(base, 0)
-            last = min(base + cut.inner_rows, len(out))
-            for position, layer in groups[group]:
-                out[first:last, position] = values[first - base : last - base, layer]
+        targets = [
+            _target(cut, out, chunk * cut.inner_rows - start, groups[group])
+            for chunk, group in wanted
+        ]
+        filled = file.fill(spans, (buffer.around(target) for target in targets))
+        for target, buffers in zip(targets, filled, strict=True):
+            check_crc(buffers[:-1], buffers[-1], "chunk")
+            buffer.copy_to(target)
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """Where rows ``first : last`` of a chunk go: one ``rows`` [n, D] for each of its ``layers``."""
+
+    first: int
+    last: int
+    layers: tuple[int, ...]
+    rows: tuple[NDArray[Any], ...]
+
+    @property
+    def slice(self) -> slice:
+        """The rows within the chunk."""
+        return slice(self.first, self.last)
+
+
+def _target(
+    cut: Sharding, out: NDArray[Any], base: int, layers: Sequence[tuple[int, int]]
+) -> _Target:
+    """``base`` is where in ``out`` the chunk's first row goes, or would."""
+    first, last = max(-base, 0), min(len(out) - base, cut.inner_rows)
+    rows = tuple(out[base + first : base + last, position] for position, _ in layers)
+    return _Target(first, last, tuple(layer for _, layer in layers), rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _ChunkBuffer:
+    """Room for what of a chunk is read and checked, but is not wanted or must be copied."""
+
+    values: NDArray[Any]  # [inner_rows, inner_layers, D]
+    crc: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, cut: Sharding) -> "_ChunkBuffer":
+        shape, dtype = (cut.inner_rows, cut.inner_layers, cut.dim), np.dtype(cut.dtype)
+        return cls(np.empty(shape, dtype.newbyteorder("<")), np.empty(CRC_BYTES, np.uint8))
+
+    def around(self, target: _Target) -> list[NDArray[np.uint8]]:
+        """Buffers of a whole chunk in order, its crc32c last."""
+        wanted = target.rows[0] if self._in_place(target) else self.values[target.slice]
+        pieces = (self.values[: target.first], wanted, self.values[target.last :])
+        return [piece.reshape(-1).view(np.uint8) for piece in pieces] + [self.crc]
+
+    def copy_to(self, target: _Target) -> None:
+        if not self._in_place(target):
+            for layer, rows in zip(target.layers, target.rows, strict=True):
+                rows[:] = self.values[target.slice, layer]
+
+    def _in_place(self, target: _Target) -> bool:
+        rows = target.rows[0]
+        alone = self.values.shape[1] == len(target.rows) == 1
+        return alone and rows.flags.c_contiguous and rows.dtype == self.values.dtype
 
 
 def _read_index(raw: Any, cut: Sharding) -> NDArray[np.uint64]:
     """(offset, size) of every inner chunk, [*grid, 2]."""
     if len(raw) < cut.index_bytes:
         raise DamageError(f"{len(raw)} bytes, too few for its index")
-    return checked(raw, "index").view("<u8").reshape(*cut.grid, 2)
+    values = np.frombuffer(raw, np.uint8)
+    index, crc = values[:-CRC_BYTES], values[-CRC_BYTES:]
+    check_crc([index], crc, "index")
+    return index.view("<u8").reshape(*cut.grid, 2)
 
 
 def _spans(entries: Iterable[Sequence[int]], chunk_bytes: int) -> list[tuple[int, int]]:
