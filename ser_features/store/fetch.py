@@ -61,7 +61,7 @@ class _FileParts:
 
     def _fill(self, start: int, end: int, left: Buffers) -> None:
         while start < end:
-            count = os.preadv(self._handle, list(left), start)
+            count = os.preadv(self._handle, [each.data for each in left], start)
             if not count:
                 raise DamageError(f"{self._size} bytes, it was cut short")
             start, left = start + count, _behind(left, count)
