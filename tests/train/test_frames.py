@@ -178,9 +178,9 @@ def test_windows_change_the_order_but_not_the_recipe() -> None:
     steps = 0
     accumulate, step = run._accumulate, run._optimiser.step
 
-    def note(window, rows, batch: int) -> None:
-        seen.append((batch, *rows.tolist()))
-        accumulate(window, rows, batch)
+    def note(window, part, at, drawn, batch: int) -> None:
+        seen.append((batch, *part[at].tolist()))
+        accumulate(window, part, at, drawn, batch)
 
     def count() -> None:
         nonlocal steps
