@@ -64,7 +64,11 @@ def plan(request: Request) -> Plan:
     seeds = request.seeds or SEEDS
     if seeds < 2:
         raise UsageError("this study compares runs of one form: --seeds 2 or more")
-    deviations: list[str] = []
+    deviations = [f"{seeds} runs instead of {SEEDS}"] if seeds != SEEDS else []
+    if request.copies not in (None, COPIES):
+        deviations.append(f"{request.copies} stored copies of each utterance instead of {COPIES}")
+    if request.protocol is not None:
+        deviations.append(f"protocol {request.protocol} as asked")
     say_training(request, deviations)
     tables, sides = [], []
     for manifest in request.manifests:
