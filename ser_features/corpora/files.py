@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ser_features.corpora.folder import read_folder
 from ser_features.errors import ManifestError
-from ser_features.files import read_whole
+from ser_features.files import read_whole, uncollected
 from ser_features.manifest import Manifest
 from ser_features.records import Json, Utterance
 
@@ -30,6 +30,7 @@ class _Rows:
     problems: list[str] = field(default_factory=list)
 
 
+@uncollected()
 def read_manifest(path: Path, *, root: Path | None = None, corpus: str | None = None) -> Manifest:
     """A valid manifest from a ``.csv``, ``.jsonl`` or ``.parquet`` file, or a folder of labels.
 

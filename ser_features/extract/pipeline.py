@@ -265,7 +265,7 @@ class Extraction:
         return [*resumed, *added]
 
     def _planned(self, item: PlanItem) -> Source:
-        return replace(source_of(self.manifest.by_id[item.id]), draw=item.draw)
+        return source_of(self.manifest.by_id[item.id], draw=item.draw)
 
 
 def title(spec: FeatureSetSpec) -> str:

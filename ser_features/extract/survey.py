@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ser_features.audio import check_length, load, num_samples_at, probe
 from ser_features.augment.augmented import Drawing, length_of, partner_of
@@ -13,6 +13,9 @@ from ser_features.extract.rejects import stat_of
 from ser_features.records import Rejection, Source, Utterance
 from ser_features.upstreams.protocol import Upstream
 
+# Utterances a task: a future for each of a million would be a million futures at once.
+_TOGETHER = 32
+
 
 @dataclass
 class Survey:
@@ -21,6 +24,15 @@ class Survey:
     present: list[Source] = field(default_factory=list)
     wanted: dict[str, PlanItem] = field(default_factory=dict)
     rejects: dict[str, Rejection] = field(default_factory=dict)
+
+    def add(self, found: Source | PlanItem | Rejection) -> None:
+        """Put one utterance where it belongs."""
+        if isinstance(found, Source):
+            self.present.append(found)
+        elif isinstance(found, PlanItem):
+            self.wanted[found.id] = found
+        else:
+            self.rejects[found.id] = found
 
 
 def survey(
@@ -56,22 +68,19 @@ def survey(
         except AudioError as error:
             return reject(utterance, error)
 
-    for found in pool.map(look, rest, chunksize=1):
-        progress.advance(1)
-        if isinstance(found, Source):
-            result.present.append(found)
-        elif isinstance(found, PlanItem):
-            result.wanted[found.id] = found
-        else:
-            result.rejects[found.id] = found
+    parts = [rest[i : i + _TOGETHER] for i in range(0, len(rest), _TOGETHER)]
+    for looked in pool.map(lambda part: [look(utterance) for utterance in part], parts):
+        progress.advance(len(looked))
+        for found in looked:
+            result.add(found)
     return result
 
 
-def source_of(utterance: Utterance, audio_sha256: str = "") -> Source:
+def source_of(utterance: Utterance, audio_sha256: str = "", draw: str = "") -> Source:
     """Where an utterance's audio lies now, found from any folder; without a hash while planned."""
-    stat = stat_of(utterance.path)
-    path, cut = str(utterance.path.absolute()), (utterance.start, utterance.end)
-    return Source(utterance.id, path, stat.size, stat.mtime_ns, audio_sha256, *cut)
+    path = utterance.path.absolute()
+    stat, cut = stat_of(path), (utterance.start, utterance.end)
+    return Source(utterance.id, str(path), stat.size, stat.mtime_ns, audio_sha256, *cut, draw)
 
 
 def reject(utterance: Utterance, error: AudioError) -> Rejection:
@@ -99,7 +108,7 @@ def _holds(
 
 def _unchanged(utterance: Utterance, source: Source, rate: int) -> bool:
     # Size and time alone do not tell apart the files of an unpacked archive.
-    if source_of(utterance, source.audio_sha256) == replace(source, draw=""):
+    if source_of(utterance, source.audio_sha256, source.draw) == source:
         return True
     return load(utterance, rate).sha256 == source.audio_sha256
 

@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
 from ser_features.errors import DamageError, StoreError
-from ser_features.files import read_sealed
+from ser_features.files import read_sealed, uncollected
 from ser_features.records import FeatureSetSpec, Json, Shard, Source
 from ser_features.store.layout import MOST, check_shard, check_sizes, encode_text, end_frame, owns
 from ser_features.store.objects import ObjectSum
@@ -27,10 +27,6 @@ _COMMIT_FILE = re.compile(r"shard-([0-9]{8})\.json")
 _PLAN_FILE = re.compile(r"plan-([0-9]{4})\.json")
 _MOST_PLANS = 10**4  # as many names are there
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-# dataclasses.asdict copies deeply, which takes twenty times as long.
-_SHARD, _SOURCE, _SUM = (
-    tuple(field.name for field in fields(kind)) for kind in (Shard, Source, ObjectSum)
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +93,7 @@ class State:
         return {shard.index: shard for shard in self.shards}
 
 
+@uncollected()
 def load_state(location: Location) -> State:
     """Read every sealed file of a feature set; DamageError names the first that is not sound."""
     metadata = load_metadata(location)
@@ -249,14 +246,12 @@ def metadata_from_json(body: Json) -> Metadata:
 
 
 def plan_to_json(plan: Plan) -> Json:
-    """The body of a plan file."""
-    shards = [_values(shard, _SHARD) for shard in plan.shards]
-    sources = [_values(source, _SOURCE) for source in plan.sources]
+    """The body of a plan file, to be written compact."""
     return {
         "schema": SCHEMA,
         "generation": plan.generation,
-        "shards": shards,
-        "sources": sources,
+        "shards": plan.shards,
+        "sources": plan.sources,
     }
 
 
@@ -268,12 +263,12 @@ def plan_from_json(body: Json) -> Plan:
 
 
 def commit_to_json(commit: Commit) -> Json:
-    """The body of a commit record."""
+    """The body of a commit record, to be written compact."""
     return {
         "schema": SCHEMA,
-        "shard": _values(commit.shard, _SHARD),
-        "sources": [_values(source, _SOURCE) for source in commit.sources],
-        "objects": {name: _values(total, _SUM) for name, total in commit.objects.items()},
+        "shard": commit.shard,
+        "sources": commit.sources,
+        "objects": dict(commit.objects),
         "abandoned": commit.abandoned,
     }
 
@@ -292,10 +287,6 @@ def commit_from_json(body: Json) -> Commit:
     if not all(source.audio_sha256 for source in sources):
         raise ValueError("an utterance without the hash of its audio")
     return commit
-
-
-def _values(item: Shard | Source | ObjectSum, names: tuple[str, ...]) -> dict[str, Json]:
-    return {name: getattr(item, name) for name in names}
 
 
 def _shard(item: Json) -> Shard:

@@ -296,10 +296,10 @@ class StoreWriter:
                     f"expected shard {index} at frame {frame} or later"
                 )
             index, frame = index + 1, end_frame(shard, self.spec)
-        counts = Counter(key for shard in shards for key in shard.ids)
-        twice = [key for key, count in counts.items() if count > 1]
-        if twice:
-            raise StoreError(f"utterance {twice[0]!r} is planned twice in one generation")
+        keys = [key for shard in shards for key in shard.ids]
+        if len(set(keys)) < len(keys):
+            twice = next(key for key, count in Counter(keys).items() if count > 1)
+            raise StoreError(f"utterance {twice!r} is planned twice in one generation")
         for source in sources:
             encode_text(source.path, "path")
 
