@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ser_features.errors import UsageError
+from ser_features.errors import StoreError, UsageError
 from ser_features.labels import canonical_label, parse_classes
 from ser_features.manifest import Manifest
 from ser_features.records import Fold, Source, Utterance
@@ -183,10 +183,19 @@ def map_labels(manifest: Manifest, classes: Sequence[str]) -> Manifest:
 
 
 def partner_of(source: Source) -> str | None:
-    """The utterance that a copy was joined with (CopyPaste), from what was drawn for it."""
+    """The utterance that a copy was joined with (CopyPaste), from what was drawn for it.
+
+    StoreError where that cannot be read.
+    """
     draw = getattr(source, "draw", "")
-    partner = json.loads(draw).get("partner") if draw else None
-    return None if partner is None else str(partner)
+    try:
+        partner = json.loads(draw).get("partner") if draw else None
+    except (ValueError, AttributeError, RecursionError):
+        partner = draw
+    if partner is None or (isinstance(partner, str) and partner != draw):
+        return partner
+    found = f"the recorded draw of {source.id!r} is damaged ({draw[:40]!r})"
+    raise StoreError(f"{found}; extract its augmented feature set anew into another store")
 
 
 Partners = Mapping[str, str]

@@ -20,6 +20,11 @@ from ser_features.fingerprint import canonical_json
 from ser_features.records import Json, Utterance
 
 SCHEMA = 1
+MOST_TEXT, MOST_STEPS, MOST_SEED = 2**13, 16, 2**53
+"""Of a stored augmentation, which anybody may have written."""
+MOST_GROWTH, MOST_SECONDS = 16, 120.0
+"""A step may make a recording so many times as long, or of so many seconds."""
+MOST_SAMPLES = 2**40
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,9 @@ class Augmented:
                 drawn["partner"] = found["partner"]
             drawn["steps"].append({"kind": step.name, **found})
             context = replace(context, num_samples=found.get("num_samples", context.num_samples))
+            if context.num_samples > max(MOST_GROWTH * num_samples, MOST_SECONDS * rate):
+                text = f"{self.name} would make {context.num_samples} samples of {num_samples}"
+                raise AudioError("augmentation", f"{utterance.path}: {text}")
         drawn["output"] = context.num_samples
         return canonical_json(drawn), context.num_samples
 
@@ -147,13 +155,16 @@ class Drawing:
 
 def partner_of(draw: str) -> str | None:
     """The id of the utterance that a recorded draw joins to its own; None where there is none."""
-    return _recorded(draw).get("partner") if draw else None
+    name = _recorded(draw).get("partner") if draw else None
+    if not (name is None or isinstance(name, str)):
+        raise AudioError("augmentation", f"its recorded draw is damaged: {draw[:40]!r}")
+    return name
 
 
 def length_of(draw: str) -> int:
     """The number of samples after a recorded draw."""
     length = _recorded(draw).get("output")
-    if type(length) is not int:
+    if type(length) is not int or not 0 <= length <= MOST_SAMPLES:
         raise AudioError("augmentation", "its recorded draw does not say a length")
     return length
 
@@ -193,16 +204,33 @@ def augmented_sets(
 def recall(provenance: Mapping[str, Any]) -> Augmented | None:
     """The augmentation of a stored feature set, its folders read anew; None for a clean one.
 
-    Raises UsageError where a folder is gone or holds other recordings.
+    Raises UsageError where a folder is gone or holds other recordings, or where what is stored is
+    no augmentation.
     """
     stored = provenance.get("augmentation")
     if stored is None:
         return None
-    made = replace(_read(parse_augmentation(stored["text"]), stored["seed"]), copy=stored["copy"])
-    if made.identity != stored["identity"]:
+    augmentation, seed, copy = _stored(stored)
+    made = replace(_read(augmentation, seed), copy=copy)
+    if made.identity != stored.get("identity"):
         places = ", ".join(folder for folder, _ in made.folders) or "this version of serfeat"
-        raise UsageError(f"{stored['name']}: {places} is not what it was made with; put it back")
+        raise UsageError(f"{made.name}: {places} is not what it was made with; put it back")
     return made
+
+
+def _stored(stored: object) -> tuple[Augmentation, int, int]:
+    """The parts of a stored augmentation; UsageError where it is none that serfeat wrote."""
+    found = stored if isinstance(stored, Mapping) else {}
+    text, numbers = found.get("text"), (found.get("seed"), found.get("copy"))
+    if isinstance(text, str) and len(text) <= MOST_TEXT:
+        seed, copy = (one if type(one) is int and 0 <= one <= MOST_SEED else -1 for one in numbers)
+        augmentation = parse_augmentation(text)
+        if min(seed, copy) >= 0 and 0 < len(augmentation.steps) <= MOST_STEPS:
+            return augmentation, seed, copy
+    raise UsageError(
+        f"its stored augmentation is not one (expected a text of at most {MOST_STEPS} steps, a "
+        "seed and a copy); extract the feature set anew"
+    )
 
 
 def _read(augmentation: Augmentation, seed: int) -> Augmented:

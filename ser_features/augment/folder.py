@@ -19,6 +19,9 @@ from ser_features.fingerprint import file_sha256, fingerprint
 from ser_features.records import Utterance
 
 CACHED, HASHED = 4, 1 << 17
+MOST_ENTRIES, MOST_BYTES = 2**20, 2**32
+"""Files and folders of a folder, and bytes of a recording: a store may name any folder, even ``/``.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +42,9 @@ class Recording:
 def read_recordings(folder: str) -> tuple[Recording, ...]:
     """Every audio file under ``folder``, links followed, in the order of their sha256.
 
-    Files without an audio suffix (texts, tables) are no recordings; of equal files one counts.
-    Raises UsageError where the folder is not there or holds none, AudioError naming the first file
-    that cannot be read.
+    Files without an audio suffix (texts, tables) are no recordings; of equal files one counts, and
+    a folder that links lead to twice is read once. Raises UsageError where the folder is not there,
+    holds none or too much, AudioError naming the first file that cannot be read.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -60,14 +63,37 @@ def folder_sha256(recordings: tuple[Recording, ...]) -> str:
 
 
 def _audio_files(root: Path) -> Iterator[Path]:
-    for folder, _, names in os.walk(root, followlinks=True):
+    seen, entries = set[tuple[int, int]](), 0
+    for folder, folders, names in os.walk(root, onerror=_unreadable, followlinks=True):
+        folders.sort()  # which of two links to one folder is followed must not hang on the disk
+        status = Path(folder).stat()
+        if (status.st_dev, status.st_ino) in seen:  # a link to it, or in a circle
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        entries += len(folders) + len(names)
+        if entries > MOST_ENTRIES:
+            found = f"holds more than {MOST_ENTRIES} files and folders"
+            raise UsageError(f"{root} {found}; name the folder of the recordings themselves")
         for name in names:
             if Path(name).suffix.lower() in AUDIO_SUFFIXES:
                 yield Path(folder) / name
 
 
+def _unreadable(error: OSError) -> None:
+    raise UsageError(f"cannot read the folder {error.filename}: {error.strerror}") from error
+
+
 def _current(path: Path) -> Recording:
-    stat = path.stat()
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise AudioError(
+            "missing", f"{path}: {error.strerror}; take it out of the folder"
+        ) from error
+    if stat.st_size > MOST_BYTES:
+        found = f"{stat.st_size} bytes, more than {MOST_BYTES} for one recording"
+        raise AudioError("too-long", f"{path}: {found}; cut it into parts")
     return _recording(path, stat.st_size, stat.st_mtime_ns)
 
 

@@ -50,7 +50,7 @@ class Parameter:
     def read(self, text: str) -> Value:
         """The value that a text stands for; ValueError says what is expected instead."""
         if self.folder:
-            return str(Path(text).expanduser().absolute())
+            return _absolute(text)
         value = parse_words(text) if self.words else parse_numbers(text)
         found = (value.low, value.high) if isinstance(value, Span) else value.items
         if self.words and not set(found) <= set(self.words):
@@ -59,6 +59,13 @@ class Parameter:
             bounds = show(Span(self.low, self.high), to=" to ")
             raise ValueError(f"numbers from {bounds} {self.unit}".rstrip())
         return value
+
+
+def _absolute(text: str) -> str:
+    try:
+        return str(Path(text).expanduser().absolute())
+    except RuntimeError as error:  # no such user
+        raise ValueError(f"a folder ({error})") from error
 
 
 class Dice:
@@ -135,7 +142,8 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One augmentation. ``version`` goes up whenever the same draw would give other samples.
+    """One augmentation. ``version`` goes up whenever the same draw would give other samples,
+    or the same dice another draw.
 
     ``draw`` gives everything random as JSON, with ``num_samples`` where the length changes;
     ``apply`` is a pure function of samples float32 [n], that draw and the scene. ``needs`` names

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from ser_features.audio import load
 from ser_features.augment.augmented import Augmented, partner_of, recall
+from ser_features.augment.partners import NEUTRAL
+from ser_features.augment.redraw import redrawing, same_draw
 from ser_features.errors import SerfeatError, StoreError, UpstreamError
+from ser_features.extract.plan import PlanItem
 from ser_features.extract.progress import Progress, Silent
 from ser_features.extract.shards import CPU_BATCH, Decoded, ShardRunner
 from ser_features.extract.spec import feature_key
@@ -73,6 +76,8 @@ def _same_upstream(
 ) -> Upstream:
     request = moved.get(spec.upstream, str(spec.provenance.get("request", spec.upstream)))
     identity = spec.provenance.get("identity", {})
+    if not isinstance(identity, Mapping):
+        raise StoreError(f"its provenance holds no identity of the upstream, but {identity!r}")
     precision = str(identity.get("precision", "float32"))
     try:
         upstream = load_upstream(request, device=device, precision=precision)
@@ -131,20 +136,36 @@ def _check_partner(source: Source, rate: int) -> None:
 def _decode(source: Source, num_frames: int, runner: ShardRunner) -> Decoded | None:
     """The same audio again, None where it never was usable. StoreError where it is not the same."""
     utterance = runner.utterances[source.id]
-    item = plan_item(utterance, runner.upstream, float("inf"), drawn=source.draw)
+    item = _planned(source, runner)
+    if item.num_frames != num_frames:
+        raise _changed(source)
     decoded = runner.decode(item)
     known = bool(source.audio_sha256)  # a lost commit record leaves only the plan, without hashes
     if not isinstance(decoded, Decoded):
         if not known and source_of(utterance) == replace(source, draw=""):
             return None
         raise StoreError(decoded.detail)
-    if known:
-        same = decoded.source.audio_sha256 == source.audio_sha256
-    else:
-        same = item.num_frames == num_frames
-    if not same:
+    if known and decoded.source.audio_sha256 != source.audio_sha256:
         raise _changed(source)
     return decoded
+
+
+def _planned(source: Source, runner: ShardRunner) -> PlanItem:
+    """What there is to decode, its recorded draw only if it is what would be drawn now."""
+    utterance, drawing = runner.utterances[source.id], None
+    if runner.augmented is not None:
+        name = partner_of(source.draw)
+        partner = None if name is None else runner.utterances.get(name)
+        drawing = redrawing(runner.augmented, name, partner)
+        utterance = replace(utterance, label=NEUTRAL)  # CopyPaste wants one, whichever it is
+    item = plan_item(utterance, runner.upstream, float("inf"), drawing)
+    if not same_draw(item.draw, source.draw):
+        raise StoreError(
+            f"{source.path}: its recorded draw {source.draw[:40]!r} is not what this feature set "
+            "draws for it: the audio changed, or the record is not by serfeat; extract the feature "
+            "set anew into another store"
+        )
+    return replace(item, draw=source.draw)
 
 
 def _changed(source: Source) -> StoreError:
