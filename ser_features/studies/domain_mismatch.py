@@ -82,14 +82,14 @@ def _tables(base: Crossing, corpora: tuple[str, ...]) -> tuple[list[TableSpec], 
     short = parse_request(base.upstream).name
     trains = {shown(train): replace(base, train=train) for train in subsets(corpora)}
     tables = [_baselines(base, corpora, short)]
-    tables += [_rates(f"figure2-{short}", "Fig. 2", base, one, corpora) for one in trains.values()]
+    tables += [_rates("figure2", "Fig. 2", base, one, corpora) for one in trains.values()]
     meanings = []
     if base.swap:
         corpus = corpora[-1]
         odd = scrambled(base, corpus, corpora)
         tests = (*corpora[:-1], corpus + SCRAMBLED)
         tables += [
-            _rates(f"figure3-{short}", "Fig. 3", base, odd[name], tests)
+            _rates("figure3", "Fig. 3", base, odd[name], tests)
             for name in odd
             if name not in trains or name == shown(corpora[:-1])
         ]
@@ -138,9 +138,10 @@ def _rates(
     for test in tests:
         plain = test.removesuffix(SCRAMBLED)
         entries[reference, test] = Entry(replace(base, train=(plain,)), plain, METRIC)
-    trained = shown(crossing.train)
+    trained, short = shown(crossing.train), parse_request(base.upstream).name
     return TableSpec(
-        f"{name}-{trained}", f"{number}: trained on {trained}, weighted F1 against the baseline",
+        f"{name}-{short}-{trained}",
+        f"{number}: trained on {trained}, {short}, weighted F1 against the baseline",
         (reference, *(f"{rate:.0%}" for rate in RATES)), tests, entries,
         against={(row, test): (reference, test) for row, test in entries if row != reference},
         published=_published(number, crossing.train),
@@ -160,9 +161,10 @@ def _swapped(
     name: str, odd: Mapping[str, Crossing], corpora: tuple[str, ...], corpus: str
 ) -> TableSpec:
     tests = (*corpora, corpus + SCRAMBLED)
+    short = parse_request(odd[corpus].upstream).name
     entries = {(row, t): Entry(one, t, "uar") for row, one in odd.items() for t in tests}
     return TableSpec(
-        name, f"UAR with {corpus}'s labels swapped, without augmentation",
+        name, f"UAR with {corpus}'s labels swapped, without augmentation, {short}",
         tuple(odd), tests, entries,
         against={(row, t): (t, t) for row, t in entries if t in odd},
         figure="heat",
