@@ -121,6 +121,12 @@ def broken_at(only: int) -> Callable[[int, str], None]:
     return fault
 
 
+def read_only(number: int, name: str) -> None:
+    """No change at all: a file system that is mounted read-only."""
+    del number, name
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
 def happens_at(when: int, harm: Callable[[], None]) -> Callable[[int, str], None]:
     """Something happens behind the program's back just before change ``when``."""
 

@@ -105,9 +105,12 @@ def verify(
         line(f"damaged: {damage.object}: {damage.kind}, {damage.detail}{_touched(damage.ids)}")
     for stray in report.strays:
         line(f"note: {stray.path} is {stray.kind}: it holds no features")
-    if report.damage and repair:
+    if repair and (report.damage or any(stray.kind != "unknown" for stray in report.strays)):
         _mend(store, device, o.split_commas(upstreams))
         report = _check(store)
+    for name, count in report.pending.items():
+        told = f"{counted(count, 'planned shard')} not written yet"
+        line(f"note: {name}: {told}; run the same 'serfeat extract' again")
     if report.damage:
         hint = "not all could be mended" if repair else "run it again with --repair"
         files = {damage.object for damage in report.damage}  # sets share the folders above them
@@ -134,6 +137,7 @@ def _check(store: Place) -> "VerifyReport":
 
 def _mend(store: Place, device: str, requests: list[str]) -> None:
     from ser_features.extract.repair import repair
+    from ser_features.store.verify import remove_strays
 
     with bars() as progress:
         mended = repair(store, device=device, requests=requests, progress=progress)
@@ -141,6 +145,8 @@ def _mend(store: Place, device: str, requests: list[str]) -> None:
         line(f"rewritten: {name}")
     for failure in mended.failures:
         line(f"not mended: {failure}")
+    for name in remove_strays(store):
+        line(f"removed: {name}")
     again = f"{counted(mended.num_shards, 'shard')} extracted again"
     line(f"{again}, {counted(len(mended.rewritten), 'file')} rewritten")
 

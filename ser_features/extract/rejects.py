@@ -4,6 +4,7 @@ import csv
 import io
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,8 @@ def write_rejects(report: Place, rejects: Iterable[Rejection]) -> None:
     rows = sorted(rejects, key=lambda row: row.id)
     if not rows:
         with store_errors(report):
-            report.unlink(missing_ok=True)
+            if report.exists() or report.is_symlink():  # a store may be read-only
+                report.unlink(missing_ok=True)
         return
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -47,6 +49,9 @@ def write_rejects(report: Place, rejects: Iterable[Rejection]) -> None:
     for row in rows:
         stat = stat_of(Path(row.path))
         writer.writerow([row.id, row.path, row.reason, row.detail, stat.size, stat.mtime_ns])
+    with suppress(OSError):
+        if read_whole(report) == text.getvalue().encode():
+            return
     put(report, text.getvalue())
 
 

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ from ser_features.store.schema import (
 from ser_features.store.state import Commit, Metadata, intended
 from ser_features.store.survey import Damage, Survey, survey
 
+# Files above the feature sets are written before or after the locks: what is young may be in use.
+YOUNG = 60.0
+_LOOSE = (".*.tmp", "rejects/*/.*.tmp", *(f"{ZARR_ROOT}/{'*/' * n}.*.tmp" for n in range(3)))
 _OBJECT = re.compile(r"c\.\d+(\.0)*")
 
 
@@ -45,13 +49,18 @@ class Stray:
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What ``verify`` looked at and found; sound where ``damage`` is empty."""
+    """What ``verify`` looked at and found; sound where ``damage`` is empty.
+
+    ``pending`` counts the planned shards that are not written, by feature set: no damage, but work
+    that the same extraction does when it runs again.
+    """
 
     feature_sets: int
     objects: int
     num_bytes: int
     damage: tuple[Damage, ...]
     strays: tuple[Stray, ...]
+    pending: Mapping[str, int]
 
     @property
     def ok(self) -> bool:
@@ -85,7 +94,13 @@ def verify(
         check_documents(found)
         check_objects(found, saw)
         damage += found.damage
-    return VerifyReport(len(names), len(sums), size, tuple(damage), tuple(_strays(store, surveys)))
+    strays = (*_strays(store, surveys), *_loose(store, names))
+    pending = {found.location.name: count for found in surveys if (count := _pending(found))}
+    return VerifyReport(len(names), len(sums), size, tuple(damage), strays, pending)
+
+
+def _pending(found: Survey) -> int:
+    return len(found.shards.keys() - found.commits.keys() - set(found.bad_commits))
 
 
 def check_root(store: Place) -> list[Damage]:
@@ -188,7 +203,11 @@ def remove_strays(store: Place, name: str | None = None) -> list[str]:
     Raises StoreLockedError where a feature set is being written.
     """
     removed = []
-    for each in names_in(store) if name is None else [name]:
+    names = names_in(store) if name is None else [name]
+    for stray in _loose(store, names):
+        (store / stray.path).unlink(missing_ok=True)
+        removed.append(stray.path)
+    for each in names:
         location = locate(store, each)
         with writer_lock(location.lock, f"feature set {each}") as check:
             strays = [s for s in _set_strays(survey(location)) if s.kind != "unknown"]
@@ -206,6 +225,20 @@ def _strays(store: Place, surveys: Iterable[Survey]) -> Iterator[Stray]:
     for found in surveys:
         if not is_locked(found.location.lock):  # a living writer's files are no strays
             yield from _set_strays(found)
+
+
+def _loose(store: Place, names: Iterable[str]) -> Iterator[Stray]:
+    """Temporary files of killed writers above the feature sets and among the reports of rejects."""
+    if not isinstance(store, Path) or any(is_locked(locate(store, name).lock) for name in names):
+        return
+    root, before = store.resolve(), time.time() - YOUNG
+    for pattern in _LOOSE:
+        for path in sorted(store.glob(pattern)):
+            relative = path.relative_to(store)
+            with suppress(OSError):  # gone by now
+                inside = path.parent.resolve() == root / relative.parent  # no link leads there
+                if inside and not path.is_symlink() and path.stat().st_mtime < before:
+                    yield Stray(relative.as_posix(), "temporary")
 
 
 def _set_strays(found: Survey) -> Iterator[Stray]:
