@@ -6,6 +6,7 @@ from cli_runner import good_corpus, process, serfeat
 from s3_server import SECRET, TOKEN
 from ser_features.store.verify import verify
 
+PATIENCE = "1"  # seconds; see conftest
 PLANTED = ("AKIAPLANTEDACCESSKEY", SECRET, TOKEN)
 
 

@@ -18,6 +18,7 @@ from ser_features.store.writer import StoreWriter
 from store_factory import content_of, fill, make_shards, make_spec, outputs_of
 
 LENGTHS = (5, 3, 4, 2, 2, 17)
+PATIENCE = "0.7"  # seconds; see conftest
 
 
 @pytest.fixture
