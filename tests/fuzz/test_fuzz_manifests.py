@@ -107,7 +107,7 @@ def test_a_small_parquet_file_of_endless_rows_is_refused(tmp_path: Path) -> None
 
 
 NAMES = st.text(st.characters(exclude_characters="/\0"), min_size=1, max_size=20).filter(
-    lambda name: name not in (".", "..") and len(name.encode(errors="surrogateescape")) < 200
+    lambda name: name not in (".", "..") and len(name.encode(errors="surrogatepass")) < 200
 )
 
 
