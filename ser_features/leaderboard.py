@@ -125,10 +125,12 @@ def _remarks(record: RunRecord, absent: Sequence[tuple[str, int]]) -> list[str]:
 
 
 def _data(record: RunRecord) -> str:
-    """A short name of what was tested: utterances, their truth, and (once known) their folds."""
-    folds = {score.fold: sorted(score.test_ids) for score in record.scores}
+    """A short name of what was tested; rows of one name are paired (``significance.paired``)."""
+    ids = {score.fold: sorted(score.test_ids) for score in record.scores}
+    order = dict.fromkeys(fold for fold, _ in record.expected)
+    folds = [[fold, ids[fold]] for fold in order if fold in ids]
     truth = {name: record.labels[i] for name, i in record.truth.items()}
-    return fingerprint([list(record.labels), truth, folds])[:12]
+    return fingerprint([list(record.labels), truth, folds, dict(record.speakers)])[:12]
 
 
 def _fold_score(record: RunRecord, score: FoldScore) -> dict[str, Json]:

@@ -198,3 +198,15 @@ def test_paths_follow_their_rows():
 def test_nothing_is_no_rows():
     assert build_rows([]) == []
     assert to_json([]) == {"schema": 1, "rows": []}
+
+
+@pytest.mark.parametrize("difference", ["speakers", "order of folds"])
+def test_rows_that_cannot_be_paired_are_not_compared(difference: str) -> None:
+    first = make_record("a", num_speakers=4, per_label=2)
+    known = difference != "speakers"
+    second = make_record("b", num_speakers=4, per_label=2, known_speakers=known)
+    if known:
+        second = replace(second, expected=second.expected[::-1])
+    rows = build_rows([first, second], num_resamples=20)
+    assert len({row.data for row in rows}) == 2
+    assert sum("data" in row.marks for row in rows) == 1

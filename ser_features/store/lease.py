@@ -23,6 +23,7 @@ from ser_features.store.remote import ObjectPath, Version
 
 SECONDS = "SERFEAT_S3_LEASE"
 DEFAULT_SECONDS = 60.0
+RENEWER = "serfeat-lease"
 # The server tells its time in whole seconds.
 SLACK = timedelta(seconds=1)
 
@@ -37,7 +38,7 @@ def lease(path: ObjectPath, what: str) -> Iterator[Callable[[], None]]:
     held = _Lease(path, what, lease_seconds())
     held.take()
     stop = threading.Event()
-    beat = threading.Thread(target=held.keep, args=(stop,), daemon=True)
+    beat = threading.Thread(target=held.keep, args=(stop,), name=RENEWER, daemon=True)
     beat.start()
     try:
         yield held.check
@@ -130,8 +131,8 @@ class _Lease:
         )
 
     def keep(self, stop: threading.Event) -> None:
-        """Renew until told to stop, or until another writer has it."""
-        while not stop.wait(self._seconds / 4):
+        """Renew until told to stop, or until it is lost: then another writer may have it."""
+        while not stop.wait(self._seconds / 4) and not self._lost:
             asked = _clock()
             self._beat += 1
             try:
@@ -139,11 +140,8 @@ class _Lease:
                     self._lost = "another writer has taken it over"
                     return
                 self._good_until = asked + self._seconds
-            except (
-                OSError,
-                UnreachableError,
-            ):  # for a while; without any renewal the lease runs out
-                continue
+            except (OSError, UnreachableError):
+                continue  # without any renewal the lease runs out
 
     def _renew(self) -> bool:
         try:

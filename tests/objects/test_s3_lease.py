@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -60,6 +61,9 @@ def test_a_lost_lease_stops_the_first_writer(s3, monkeypatch):
         first.add_plan(shards)
         s3.faults.add("PUT", "/lock$", 403)  # it can no longer renew
         until(lambda: not is_locked(lock_of(s3.root)))
+        with pytest.raises(StoreLockedError, match="could not be renewed for 1 s"):
+            first.invalidate([])
+        until(lambda: all(thread.name != lease.RENEWER for thread in threading.enumerate()))
         s3.faults.clear()
         with StoreWriter(s3.root, spec) as second:
             for shard in second.pending:
