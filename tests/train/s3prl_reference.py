@@ -10,26 +10,12 @@ import types
 from collections import defaultdict
 
 import numpy as np
-
-
-def shim() -> None:
-    """Stand-ins for what s3prl imports, and this training does not use."""
-    for name in ("torchaudio", "torchaudio.sox_effects", "torchaudio.transforms"):
-        sys.modules[name] = types.ModuleType(name)
-    audio = sys.modules["torchaudio"]
-    audio.__path__ = []
-    audio.transforms = sys.modules["torchaudio.transforms"]
-    audio.transforms.Resample = audio.sox_effects = object
-    audio.set_audio_backend = audio.load = lambda *_: None
-
-
-shim()
-
-import torch  # noqa: E402
-from s3prl.downstream.emotion.expert import DownstreamExpert  # noqa: E402
-from s3prl.downstream.model import UtteranceLevel  # noqa: E402
-from s3prl.upstream.interfaces import Featurizer  # noqa: E402
-from torch import nn  # noqa: E402
+import s3prl_shim  # noqa: F401, of benchmarks; before s3prl
+import torch
+from s3prl.downstream.emotion.expert import DownstreamExpert
+from s3prl.downstream.model import UtteranceLevel
+from s3prl.upstream.interfaces import Featurizer
+from torch import nn
 
 HOP = 320
 

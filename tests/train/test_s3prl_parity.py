@@ -1,20 +1,15 @@
 """The stacked trainer against s3prl 0.4.18's own Featurizer and emotion expert.
 
-s3prl is looked for in this environment and in the folder named by SERFEAT_S3PRL, made with
-``pip install --no-deps --target FOLDER s3prl==0.4.18`` (in an environment of its own folder,
-because torchaudio's compiled part breaks transformers beside a CPU build of torch).
+s3prl is looked for in this environment and in the folder named by SERFEAT_S3PRL (docs/s3prl.md).
 """
 
-import importlib.util
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from s3prl_process import run_s3prl
 from ser_features.heads.superb import HeadWeights, SuperbShape, initial_weights
 from ser_features.train.recipes import SUPERB_RECIPES
 from ser_features.train.stack import EpochStream, IndexedFold, Run, generators
@@ -24,15 +19,6 @@ LAYERS, DIM, CLASSES, NUM = 13, 768, 4, 41
 CONFIG = SUPERB_RECIPES["superb"]
 ALL = np.arange(NUM)
 FOLD = IndexedFold("Session1", ALL, ALL, ALL)
-
-
-def s3prl_path() -> list[str]:
-    folder = os.environ.get("SERFEAT_S3PRL")
-    if folder and (Path(folder) / "s3prl").is_dir():
-        return [folder]
-    if importlib.util.find_spec("s3prl"):
-        return []
-    pytest.skip("needs s3prl 0.4.18: install it or name its folder in SERFEAT_S3PRL")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +39,6 @@ def theirs(
     ragged: tuple[list[np.ndarray], np.ndarray], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, np.ndarray]:
     """What s3prl computes from the same initial weights and the same 100 minibatches."""
-    extra = s3prl_path()
     frames, labels = ragged
     init, order = generators(FOLD.name, 0)
     weights = initial_weights(SuperbShape(LAYERS, DIM, CLASSES), init)
@@ -66,13 +51,7 @@ def theirs(
         **dict(zip(names, weights, strict=True)),
     )  # fmt: skip
     script = Path(__file__).with_name("s3prl_reference.py")
-    paths = [*extra, os.environ.get("PYTHONPATH", "")]
-    done = subprocess.run(
-        [sys.executable, script, folder / "in.npz", folder / "out.npz"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
-        capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_s3prl(script, folder / "in.npz", folder / "out.npz")
     return dict(np.load(folder / "out.npz"))
 
 

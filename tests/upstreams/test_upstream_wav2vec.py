@@ -1,9 +1,6 @@
 """wav2vec and vq-wav2vec: s3prl's layers on s3prl's checkpoints, whatever the batch."""
 
 import argparse
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +9,7 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from s3prl_process import run_s3prl
 from ser_features.errors import UpstreamError
 from ser_features.upstreams.load import load_upstream
 from ser_features.upstreams.native import parse_convs
@@ -26,18 +24,8 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def s3prl(tmp_path_factory):
-    site = os.environ.get("SERFEAT_S3PRL")
-    if not site or not Path(site).is_dir():
-        pytest.skip("s3prl is not installed: 'make s3prl', then SERFEAT_S3PRL=.venv/s3prl")
     folder = tmp_path_factory.mktemp("s3prl")
-    script = Path(__file__).with_name("s3prl_wav2vec.py")
-    path = os.pathsep.join([str(Path(site).resolve()), os.environ.get("PYTHONPATH", "")])
-    env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(script), str(folder)],
-        env=env, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_s3prl(Path(__file__).with_name("s3prl_wav2vec.py"), folder)
     return folder
 
 
