@@ -8,8 +8,8 @@ from ser_features import __version__
 from ser_features.audio import probe
 from ser_features.audit import audit
 from ser_features.baselines import Facts, baseline_records, under
-from ser_features.errors import RejectsError, UsageError
-from ser_features.extract.pipeline import Options, Report
+from ser_features.errors import UsageError
+from ser_features.extract.pipeline import Options
 from ser_features.extract.progress import Progress, Silent
 from ser_features.folds import make_folds
 from ser_features.heads.table import HEADS
@@ -18,7 +18,7 @@ from ser_features.mixture import Mixture, foreign_rows, map_labels
 from ser_features.records import Json, RunRecord
 from ser_features.results import save_record
 from ser_features.runs import CLEAN, Run, Task
-from ser_features.sets import make_sets
+from ser_features.sets import make_sets, without_rejects
 from ser_features.store.place import Place
 from ser_features.train.resnet_recipes import ResNetOptions
 from ser_features.train.run import (
@@ -96,8 +96,12 @@ def bench(
     made = [make_sets(selected, one, others, store, how, *wanted) for one in requests]
     for sentence in dict.fromkeys(s for sets in made for s in sets.sentences):
         progress.say(sentence)
-    kept = _without_rejects(selected, [r for sets in made for r in sets.own], options)
-    rests = [_without_rejects(o, [s.added[i] for s in made], options) for i, o in enumerate(others)]
+    allow = options.allow_rejects
+    kept = without_rejects(selected, [r for sets in made for r in sets.own], allow=allow)
+    rests = [
+        without_rejects(one, [sets.added[i] for sets in made], allow=allow)
+        for i, one in enumerate(others)
+    ]
     mixtures = [sets.open(store, rests) for sets in made]
     task = _task(kept, len(selected) - len(kept), mixtures[0], options)
     records = _baselines(task, results, made[0].tested)
@@ -200,24 +204,6 @@ def options_of(record: RunRecord) -> BenchOptions:
             f"the record of {record.upstream} ({record.head}) does not hold what is needed to run "
             "it again; baselines come with every bench"
         ) from None
-
-
-def _without_rejects(
-    manifest: Manifest, reports: Sequence[Report], options: BenchOptions
-) -> Manifest:
-    rejected = {reject.id for report in reports for reject in report.rejects}
-    if rejected and not options.allow_rejects:
-        where = ", ".join(dict.fromkeys(str(r.reject_report) for r in reports if r.rejects))
-        raise RejectsError(
-            f"{manifest.corpus}: {len(rejected)} of {len(manifest)} utterances were rejected, so "
-            f"there is no ranking; see {where}, mend the files, or pass --allow-rejects"
-        )
-    if len(rejected) == len(manifest):
-        raise RejectsError(
-            f"{manifest.corpus}: all {len(manifest)} utterances were rejected; nothing is left to "
-            "train on"
-        )
-    return manifest.without(rejected) if rejected else manifest
 
 
 def _task(kept: Manifest, num_rejects: int, mixture: Mixture, options: BenchOptions) -> Task:

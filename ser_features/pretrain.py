@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ser_features.errors import ManifestError, RejectsError, TrainError, UsageError
+from ser_features.errors import ManifestError, TrainError, UsageError
 from ser_features.extract.pipeline import Options, Report, extract_sets
 from ser_features.extract.progress import Progress, Silent
 from ser_features.fingerprint import fingerprint
 from ser_features.manifest import Manifest
 from ser_features.records import Json, Utterance
+from ser_features.sets import without_rejects
 from ser_features.store.place import Place
 from ser_features.store.reader import open_feature_set
 from ser_features.train.checkpoint import Header, save_checkpoint
@@ -94,9 +95,9 @@ def pretrain(
     classes = {name: kind for one in manifests for name, kind in _classes(one, options.task)}
     parts, copies = list[Part](), dict[str, list[str]]()
     for one in manifests:
-        reports = _reports(one, request, store, options, progress)
+        kept, reports = _extracted(one, request, store, options, progress)
         own = [_part(report, store, first=one is manifests[0]) for report in reports]
-        copies |= _rows(one, own)
+        copies |= _rows(kept, own)
         parts += own
     known = {name: classes[name] for name in copies}
     run, names = _start(Joined(parts), known, copies, config, options)
@@ -122,22 +123,15 @@ def _classes(manifest: Manifest, task: str) -> Iterator[tuple[str, str]]:
         yield f"{manifest.corpus}/{u.id}", f"{prefix}{of(u)}"
 
 
-def _reports(
+def _extracted(
     manifest: Manifest, request: str, store: Place, options: PretrainOptions, progress: Progress
-) -> list[Report]:
-    """The clean feature set, then the augmented ones."""
+) -> tuple[Manifest, list[Report]]:
+    """The clean feature set, then the augmented ones; and the utterances that are in all."""
     how = replace(options.extraction, frames=True)
     reports = [*extract_sets(manifest, request, store, replace(how, augment=()), progress)]
     if how.augment:
         reports += extract_sets(manifest, request, store, how, progress)
-    rejected = {reject.id for report in reports for reject in report.rejects}
-    if rejected and not options.allow_rejects:
-        where = ", ".join(str(r.reject_report) for r in reports if r.rejects)
-        raise RejectsError(
-            f"{manifest.corpus}: {len(rejected)} of {len(manifest)} utterances were rejected; "
-            f"see {where}, mend the files, or pass --allow-rejects"
-        )
-    return reports
+    return without_rejects(manifest, reports, allow=options.allow_rejects), reports
 
 
 def _part(report: Report, store: Place, *, first: bool) -> Part:
@@ -148,15 +142,10 @@ def _part(report: Report, store: Place, *, first: bool) -> Part:
 
 
 def _rows(manifest: Manifest, parts: Sequence[Part]) -> dict[str, list[str]]:
-    """The rows of every utterance whose clean features are there: the clean one first."""
-    clean, *others = [frozenset(part.kept) for part in parts]
+    """The rows of every utterance, the clean one first."""
     return {
-        f"{manifest.corpus}/{u.id}": [
-            parts[0].row_id(u.id),
-            *(p.row_id(u.id) for p, kept in zip(parts[1:], others, strict=True) if u.id in kept),
-        ]
+        f"{manifest.corpus}/{u.id}": [part.row_id(u.id) for part in parts]
         for u in manifest.utterances
-        if u.id in clean
     }
 
 

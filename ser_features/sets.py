@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from ser_features.errors import UsageError
+from ser_features.errors import RejectsError, UsageError
 from ser_features.extract.pipeline import Options, Report, extract, extract_sets
 from ser_features.extract.progress import Progress
 from ser_features.extract.remarks import remarks
@@ -85,3 +85,23 @@ def make_sets(
         if keys.setdefault(name, key) != key:
             raise UsageError(f"two different augmentations are called {name!r}: use one folder")
     return Sets(clean, tuple(copied), tuple(tested), others)
+
+
+def without_rejects(manifest: Manifest, reports: Sequence[Report], *, allow: bool) -> Manifest:
+    """What every one of the extractions could use.
+
+    Raises RejectsError where utterances were rejected and ``allow`` is off, or nothing is left.
+    """
+    rejected = {reject.id for report in reports for reject in report.rejects}
+    if rejected and not allow:
+        where = ", ".join(dict.fromkeys(str(r.reject_report) for r in reports if r.rejects))
+        raise RejectsError(
+            f"{manifest.corpus}: {len(rejected)} of {len(manifest)} utterances were rejected; "
+            f"see {where}, mend the files, or pass --allow-rejects"
+        )
+    if len(rejected) == len(manifest):
+        raise RejectsError(
+            f"{manifest.corpus}: all {len(manifest)} utterances were rejected; nothing is left to "
+            "train on"
+        )
+    return manifest.without(rejected) if rejected else manifest

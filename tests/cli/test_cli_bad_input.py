@@ -167,7 +167,7 @@ def test_bench_refuses_and_then_counts(bad: tuple[Path, Path, Done]) -> None:
     (report,) = (store / "rejects").rglob("*.csv")
     assert done.status == 3
     assert done.error == (
-        "made: 11 of 33 utterances were rejected, so there is no ranking; "
+        "made: 11 of 33 utterances were rejected; "
         f"see {report}, mend the files, or pass --allow-rejects"
     )
     assert done.out == ""
