@@ -32,6 +32,7 @@ import numpy as np
 import soundfile
 import torch
 from bench_heads import RESULTS, machine, spread
+from bench_plan import in_shards
 
 from ser_features.extract.pipeline import Options, extract
 from ser_features.extract.plan import batches
@@ -108,7 +109,11 @@ def transformers_pass(model: object, paths: list[Path], device: str, budget: flo
     waves = [soundfile.read(path, dtype="float32")[0] for path in paths]
     if budget:
         waves.sort(key=len, reverse=True)
-        groups = [waves[cut] for cut in batches([len(w) for w in waves], int(budget * RATE))]
+        groups = [
+            shard[cut]
+            for shard in in_shards(waves)
+            for cut in batches([len(wave) for wave in shard], int(budget * RATE))
+        ]
     else:
         groups = [[wave] for wave in waves]
     for group in groups:

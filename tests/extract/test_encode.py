@@ -78,8 +78,9 @@ def test_halves_are_tried_in_order_until_they_fit():
 
 
 @pytest.mark.parametrize("fit", [1, 2, 3, 5])
-def test_a_batch_that_does_not_fit_is_split(tmp_path, monkeypatch, manifest, fit):
+def test_a_batch_that_does_not_fit_is_split(tmp_path, monkeypatch, fit):
     loader = use_fake(monkeypatch, fit=fit)
+    manifest = make_corpus(tmp_path / "corpus", (*LENGTHS, *[2400] * 4))  # six in one batch
     report = run(manifest, tmp_path, frames=True)
     assert max(loader.made[-1].batches) > fit  # it was tried
     found = open_feature_set(tmp_path, report.spec)
