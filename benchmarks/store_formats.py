@@ -1,6 +1,7 @@
 """Ways to keep the frames of a corpus, one class each, for bench_store.py."""
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -50,7 +51,7 @@ def make_data(setting: Setting) -> Data:
     return Data(ids, counts, starts, frames, object_frames(setting.layers, setting.dim, "float16"))
 
 
-class Format:
+class Format(ABC):
     """One way to keep the frames; each has its own folder."""
 
     name = ""
@@ -59,25 +60,27 @@ class Format:
         self.folder, self.data = folder / self.name, data
         self.folder.mkdir()
 
+    @abstractmethod
     def write(self) -> None:
-        raise NotImplementedError
+        """Keep all of ``data``."""
 
-    def open(self) -> None:
+    def open(self) -> None:  # noqa: B027  (not every format has anything to open)
         """What is done once before reading."""
 
-    def forget(self) -> None:
+    def forget(self) -> None:  # noqa: B027
         """Let go of what keeps pages in memory."""
 
+    @abstractmethod
     def whole(self) -> Iterator[np.ndarray]:
         """All frames in order, in pieces of at most a shard."""
-        raise NotImplementedError
 
+    @abstractmethod
     def utterance(self, i: int) -> np.ndarray:
-        raise NotImplementedError
+        """The frames of one utterance."""
 
+    @abstractmethod
     def layer(self, k: int) -> Iterator[np.ndarray]:
         """One layer of all frames, in pieces."""
-        raise NotImplementedError
 
     def pieces(self) -> Iterator[slice]:
         total = len(self.data.frames)

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -28,8 +28,11 @@ class Parts(Protocol):
     def tail(self, num_bytes: int) -> Any:
         """A buffer of the last bytes; all where there are fewer."""
 
-    def fill(self, spans: Sequence[Span], targets: Iterable[Buffers]) -> Iterator[Buffers]:
-        """Fill, one by one, the buffers of each ``(start, end)``, together as long as it."""
+    def prepare(self, spans: Sequence[Span]) -> None:
+        """Say what will be filled, so that it can be asked for at once."""
+
+    def fill(self, span: Span, buffers: Buffers) -> None:
+        """Fill buffers, together as long as it, with ``(start, end)``; from any thread."""
 
 
 @contextmanager
@@ -54,12 +57,11 @@ class _FileParts:
     def tail(self, num_bytes: int) -> bytes:
         return os.pread(self._handle, num_bytes, max(self._size - num_bytes, 0))
 
-    def fill(self, spans: Sequence[Span], targets: Iterable[Buffers]) -> Iterator[Buffers]:
-        for span, buffers in zip(spans, targets, strict=True):
-            self._fill(*span, buffers)
-            yield buffers
+    def prepare(self, spans: Sequence[Span]) -> None:
+        pass
 
-    def _fill(self, start: int, end: int, left: Buffers) -> None:
+    def fill(self, span: Span, buffers: Buffers) -> None:
+        (start, end), left = span, buffers
         while start < end:
             count = os.preadv(self._handle, [each.data for each in left], start)
             if not count:
@@ -81,6 +83,7 @@ class _RemoteParts:
     def __init__(self, place: ObjectPath, most_bytes: int) -> None:
         self._place = place
         self._whole = memoryview(place.read_bytes()) if most_bytes <= WHOLE else None
+        self._parts: dict[Span, memoryview] = {}
 
     def tail(self, num_bytes: int) -> Any:
         if self._whole is None:
@@ -88,29 +91,27 @@ class _RemoteParts:
                 return self._place.read_tail(num_bytes)
         return self._whole[max(len(self._whole) - num_bytes, 0) :]
 
-    def fill(self, spans: Sequence[Span], targets: Iterable[Buffers]) -> Iterator[Buffers]:
-        for part, buffers in zip(self._parts(spans), targets, strict=True):
-            rest = np.frombuffer(part, np.uint8)
-            for each in buffers:
-                each[:], rest = rest[: len(each)], rest[len(each) :]
-            yield buffers
-
-    def _parts(self, spans: Sequence[Span]) -> Iterator[memoryview]:
+    def prepare(self, spans: Sequence[Span]) -> None:
         if self._whole is not None:
-            for start, end in spans:
-                yield _whole(self._whole[start:end], end - start)
+            self._parts = {(start, end): self._whole[start:end] for start, end in spans}
             return
         pieces = joined(spans)
         with _cut_is_damage():
             found = self._place.read_spans([(piece[0][0], piece[-1][1]) for piece in pieces])
         views = (memoryview(each) for each in found)
-        parts = {
+        self._parts = {
             span: view[span[0] - piece[0][0] : span[1] - piece[0][0]]
             for piece, view in zip(pieces, views, strict=True)
             for span in piece
         }
-        for start, end in spans:
-            yield _whole(parts[start, end], end - start)
+
+    def fill(self, span: Span, buffers: Buffers) -> None:
+        part = self._parts[span]
+        if len(part) < span[1] - span[0]:
+            raise DamageError("it was cut short")
+        rest = np.frombuffer(part, np.uint8)
+        for each in buffers:
+            each[:], rest = rest[: len(each)], rest[len(each) :]
 
 
 @contextmanager
@@ -122,12 +123,6 @@ def _cut_is_damage() -> Iterator[None]:
         if error.errno == errno.ERANGE:
             raise DamageError("it was cut short") from error
         raise
-
-
-def _whole(part: memoryview, num_bytes: int) -> memoryview:
-    if len(part) < num_bytes:
-        raise DamageError("it was cut short")
-    return part
 
 
 def joined(spans: Sequence[Span]) -> list[list[Span]]:

@@ -6,7 +6,7 @@ shows it), and writing through it takes more than twice the processor time. Here
 touched is compared, and one that is not there is an error, not fill values.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ser_features.errors import DamageError
-from ser_features.store.fetch import open_object
+from ser_features.store.fetch import Span, open_object
+from ser_features.store.hands import drain
 from ser_features.store.objects import CRC_BYTES, ObjectFile, check_crc
 from ser_features.store.place import Place
 
@@ -94,21 +95,38 @@ def read_part(
     Where the values of a chunk lie in a row in ``out``, they are read there and not copied.
     Raises FileNotFoundError, and DamageError where a checksum does not hold or a chunk is absent.
     """
-    groups = _by_group(layers, cut.inner_layers)
-    chunks = range(start // cut.inner_rows, -(-(start + len(out)) // cut.inner_rows))
-    buffer = _ChunkBuffer.of(cut)
     with open_object(place, cut.object_bytes) as file:
         index = _read_index(file.tail(cut.index_bytes), cut).tolist()
-        wanted = [(chunk, group) for chunk in chunks for group in groups]
-        spans = _spans((index[chunk][group] for chunk, group in wanted), cut.chunk_bytes)
-        targets = [
-            _target(cut, out, chunk * cut.inner_rows - start, groups[group])
-            for chunk, group in wanted
-        ]
-        filled = file.fill(spans, (buffer.around(target) for target in targets))
-        for target, buffers in zip(targets, filled, strict=True):
-            check_crc(buffers[:-1], buffers[-1], "chunk")
-            buffer.copy_to(target)
+        wanted = list(_wanted(cut, index, start, layers, out))
+        file.prepare([span for span, _ in wanted])
+
+        def read(some: Iterable[tuple[Span, _Target]]) -> None:
+            room = _Room.of(cut)
+            for span, target in some:
+                buffers = room.around(target)
+                file.fill(span, buffers)
+                check_crc(buffers[:-1], buffers[-1], "chunk")
+                room.copy_to(target)
+
+        drain(read, wanted, len(wanted) * cut.chunk_bytes)
+
+
+def _wanted(
+    cut: Sharding,
+    index: Sequence[Sequence[Sequence[int]]],
+    start: int,
+    layers: Sequence[int],
+    out: NDArray[Any],
+) -> Iterator[tuple[Span, "_Target"]]:
+    """The chunks that are touched: where each lies in the object, and where its values go."""
+    groups = _by_group(layers, cut.inner_layers)
+    for chunk in range(start // cut.inner_rows, -(-(start + len(out)) // cut.inner_rows)):
+        base = chunk * cut.inner_rows - start
+        first, last = max(-base, 0), min(len(out) - base, cut.inner_rows)
+        for group, pairs in groups.items():
+            rows = tuple(out[base + first : base + last, position] for position, _ in pairs)
+            target = _Target(first, last, tuple(layer for _, layer in pairs), rows)
+            yield _span(index[chunk][group], cut.chunk_bytes), target
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,43 +138,35 @@ class _Target:
     layers: tuple[int, ...]
     rows: tuple[NDArray[Any], ...]
 
-    @property
-    def slice(self) -> slice:
-        """The rows within the chunk."""
-        return slice(self.first, self.last)
-
-
-def _target(
-    cut: Sharding, out: NDArray[Any], base: int, layers: Sequence[tuple[int, int]]
-) -> _Target:
-    """``base`` is where in ``out`` the chunk's first row goes, or would."""
-    first, last = max(-base, 0), min(len(out) - base, cut.inner_rows)
-    rows = tuple(out[base + first : base + last, position] for position, _ in layers)
-    return _Target(first, last, tuple(layer for _, layer in layers), rows)
-
 
 @dataclass(frozen=True, slots=True)
-class _ChunkBuffer:
-    """Room for what of a chunk is read and checked, but is not wanted or must be copied."""
+class _Room:
+    """For what of a chunk is read and checked, but is not wanted or must be copied."""
 
     values: NDArray[Any]  # [inner_rows, inner_layers, D]
+    raw: NDArray[np.uint8]  # the same memory
     crc: NDArray[np.uint8]
 
     @classmethod
-    def of(cls, cut: Sharding) -> "_ChunkBuffer":
+    def of(cls, cut: Sharding) -> "_Room":
         shape, dtype = (cut.inner_rows, cut.inner_layers, cut.dim), np.dtype(cut.dtype)
-        return cls(np.empty(shape, dtype.newbyteorder("<")), np.empty(CRC_BYTES, np.uint8))
+        values = np.empty(shape, dtype.newbyteorder("<"))
+        return cls(values, values.reshape(-1).view(np.uint8), np.empty(CRC_BYTES, np.uint8))
 
     def around(self, target: _Target) -> list[NDArray[np.uint8]]:
         """Buffers of a whole chunk in order, its crc32c last."""
-        wanted = target.rows[0] if self._in_place(target) else self.values[target.slice]
-        pieces = (self.values[: target.first], wanted, self.values[target.last :])
-        return [piece.reshape(-1).view(np.uint8) for piece in pieces] + [self.crc]
+        if not self._in_place(target):
+            return [self.raw, self.crc]
+        size = len(self.raw) // len(self.values)
+        wanted = target.rows[0].reshape(-1).view(np.uint8)
+        pieces = (self.raw[: target.first * size], wanted, self.raw[target.last * size :])
+        return [*(piece for piece in pieces if len(piece)), self.crc]
 
     def copy_to(self, target: _Target) -> None:
         if not self._in_place(target):
+            part = slice(target.first, target.last)
             for layer, rows in zip(target.layers, target.rows, strict=True):
-                rows[:] = self.values[target.slice, layer]
+                rows[:] = self.values[part, layer]
 
     def _in_place(self, target: _Target) -> bool:
         rows = target.rows[0]
@@ -174,14 +184,12 @@ def _read_index(raw: Any, cut: Sharding) -> NDArray[np.uint64]:
     return index.view("<u8").reshape(*cut.grid, 2)
 
 
-def _spans(entries: Iterable[Sequence[int]], chunk_bytes: int) -> list[tuple[int, int]]:
-    """``(start, end)`` of chunks by their (offset, size) in the index."""
-    spans = []
-    for offset, size in entries:
-        if size != chunk_bytes or offset >= 2**62:
-            raise DamageError("a chunk is not there")
-        spans.append((offset, offset + size))
-    return spans
+def _span(entry: Sequence[int], chunk_bytes: int) -> Span:
+    """``(start, end)`` of a chunk by its (offset, size) in the index."""
+    offset, size = entry
+    if size != chunk_bytes or offset >= 2**62:
+        raise DamageError("a chunk is not there")
+    return offset, offset + size
 
 
 def _by_group(layers: Sequence[int], inner_layers: int) -> dict[int, list[tuple[int, int]]]:

@@ -17,6 +17,14 @@ from store_factory import fill, make_spec
 SPEC = make_spec("float16", rows=4, capacity=512, num_layers=3, dim=5)
 
 
+@pytest.fixture(params=[1, 3], autouse=True)
+def hands(monkeypatch, request):
+    """Every test once without and once with helpers, which these small objects do not get."""
+    monkeypatch.setattr("ser_features.store.hands.WORTH", 1)
+    monkeypatch.setattr("ser_features.store.hands._num_hands", lambda: request.param)
+    return request.param
+
+
 @pytest.fixture(scope="module")
 def group(tmp_path_factory):
     store = tmp_path_factory.mktemp("store")
