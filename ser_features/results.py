@@ -96,7 +96,10 @@ def load_record(path: Path) -> RunRecord:
         if not isinstance(body, dict):
             raise ResultsError("it holds no record")
         record: RunRecord = _decode(RunRecord, body.get("record"), "record")
+        json.dumps(body, ensure_ascii=False).encode()
         _check(record)
+    except UnicodeEncodeError:  # JSON can spell what no text is
+        raise ResultsError(f"{path} is not a valid run record: half a character in it") from None
     except ResultsError as error:
         raise ResultsError(f"{path} is not a valid run record: {error}") from error
     return record

@@ -9,7 +9,7 @@ import typer
 
 from ser_features.errors import ResultsError, UsageError
 from ser_features.records import Json
-from ser_features.store.place import Place
+from ser_features.store.place import Place, open_root
 from ser_features.store.schema import ROOT_FILE
 from ser_features_cli import options as o
 from ser_features_cli.console import bars, line
@@ -62,7 +62,7 @@ def rerun(
 
 def _known_store(record: Path, inputs: Mapping[str, Json]) -> Place:
     """The record's store, where there is one: a record may not say where to make a new one."""
-    place = o.open_store(str(inputs.get("store", "features")))
+    place = open_root(str(inputs.get("store", "features")))
     try:
         found = (place / ROOT_FILE).exists()
     except (OSError, ValueError):

@@ -1,6 +1,5 @@
 """One augmented version of a corpus: an augmentation with its seed, copy and recordings."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -9,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from ser_features.augment.extra import check
+from ser_features.augment.fields import MOST_SAMPLES
 from ser_features.augment.folder import Recording, folder_sha256, read_recordings
 from ser_features.augment.kind import Context, Dice, Samples, Scene, as_samples
 from ser_features.augment.parse import Augmentation, Step, parse_augmentation
 from ser_features.augment.partners import Partners, load_partner
+from ser_features.augment.recorded import check_draw, lengths, read_draw
 from ser_features.augment.table import AUGMENTATIONS
 from ser_features.augment.values import Value, show
 from ser_features.errors import AudioError, UsageError
@@ -24,7 +25,6 @@ MOST_TEXT, MOST_STEPS, MOST_SEED = 2**13, 16, 2**53
 """Of a stored augmentation, which anybody may have written."""
 MOST_GROWTH, MOST_SECONDS = 16, 120.0
 """A step may make a recording so many times as long, or of so many seconds."""
-MOST_SAMPLES = 2**40
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Augmented:
                 drawn["partner"] = found["partner"]
             drawn["steps"].append({"kind": step.name, **found})
             context = replace(context, num_samples=found.get("num_samples", context.num_samples))
-            if context.num_samples > max(MOST_GROWTH * num_samples, MOST_SECONDS * rate):
+            if context.num_samples > _most_samples(num_samples, rate):
                 text = f"{self.name} would make {context.num_samples} samples of {num_samples}"
                 raise AudioError("augmentation", f"{utterance.path}: {text}")
         drawn["output"] = context.num_samples
@@ -102,24 +102,30 @@ class Augmented:
     def apply(
         self, samples: Samples, draw: str, rate: int, utterances: Mapping[str, Utterance]
     ) -> Samples:
-        """The recording [n] at ``rate`` Hz as it was drawn, float32 [output]; AudioError.
+        """The recording [n] at ``rate`` Hz as it was drawn, float32 [output].
 
-        ``utterances`` holds the partner, where there is one.
+        ``utterances`` holds the partner, where there is one. A draw is data: AudioError where it is
+        not one of this augmentation, with every value in its range.
         """
-        drawn = json.loads(draw)
+        drawn = check_draw(draw, self.augmentation.steps)
         if len(samples) != drawn["input"]:
             raise AudioError(
                 "changed",
                 f"{len(samples)} samples were decoded where the draw expects {drawn['input']}; "
                 "the file changed or is damaged: run it again",
             )
+        longest = max((*lengths(drawn), drawn["output"]))
+        if longest > _most_samples(len(samples), rate):
+            text = f"its recorded draw makes {longest} samples of {len(samples)}"
+            raise AudioError("augmentation", f"{text}; extract the feature set anew")
         scene = Scene(
             rate,
             {one.sha256: one for _, recordings in self.folders for one in recordings},
             lambda name: load_partner(utterances.get(name), name, rate),
         )
         for step in drawn["steps"]:
-            samples = AUGMENTATIONS[step["kind"]].apply(samples, step, scene)
+            wanted = step.get("num_samples", len(samples))
+            samples = _checked(AUGMENTATIONS[step["kind"]].apply(samples, step, scene), wanted)
         return _checked(as_samples(samples), drawn["output"])
 
     def _identity(self, step: Step) -> Json:
@@ -155,7 +161,7 @@ class Drawing:
 
 def partner_of(draw: str) -> str | None:
     """The id of the utterance that a recorded draw joins to its own; None where there is none."""
-    name = _recorded(draw).get("partner") if draw else None
+    name = read_draw(draw).get("partner") if draw else None
     if not (name is None or isinstance(name, str)):
         raise AudioError("augmentation", f"its recorded draw is damaged: {draw[:40]!r}")
     return name
@@ -163,20 +169,10 @@ def partner_of(draw: str) -> str | None:
 
 def length_of(draw: str) -> int:
     """The number of samples after a recorded draw."""
-    length = _recorded(draw).get("output")
+    length = read_draw(draw).get("output")
     if type(length) is not int or not 0 <= length <= MOST_SAMPLES:
         raise AudioError("augmentation", "its recorded draw does not say a length")
     return length
-
-
-def _recorded(draw: str) -> dict[str, Json]:
-    try:
-        found = json.loads(draw)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise AudioError("augmentation", f"its recorded draw is damaged: {draw[:40]!r}")
-    return found
 
 
 def augmented_sets(
@@ -210,7 +206,7 @@ def recall(provenance: Mapping[str, Any]) -> Augmented | None:
     stored = provenance.get("augmentation")
     if stored is None:
         return None
-    augmentation, seed, copy = _stored(stored)
+    augmentation, seed, copy = read_stored(stored)
     made = replace(_read(augmentation, seed), copy=copy)
     if made.identity != stored.get("identity"):
         places = ", ".join(folder for folder, _ in made.folders) or "this version of serfeat"
@@ -218,7 +214,7 @@ def recall(provenance: Mapping[str, Any]) -> Augmented | None:
     return made
 
 
-def _stored(stored: object) -> tuple[Augmentation, int, int]:
+def read_stored(stored: object) -> tuple[Augmentation, int, int]:
     """The parts of a stored augmentation; UsageError where it is none that serfeat wrote."""
     found = stored if isinstance(stored, Mapping) else {}
     text, numbers = found.get("text"), (found.get("seed"), found.get("copy"))
@@ -263,6 +259,10 @@ def _check_names(names: Iterable[str]) -> None:
             f"two augmentations would be called {twice[0]!r} (they differ in their folder only); "
             "extract them into stores of their own"
         )
+
+
+def _most_samples(num_samples: int, rate: int) -> float:
+    return max(MOST_GROWTH * num_samples, MOST_SECONDS * rate)
 
 
 def _checked(samples: Samples, num_samples: int) -> Samples:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from scipy import signal
 
+from ser_features.augment.fields import asked
 from ser_features.augment.kind import (
     Context,
     Dice,
@@ -48,7 +49,8 @@ def _cutoff(name: str, default: str) -> Parameter:
 
 def _kind(name: str, what: str, *parameters: Parameter) -> Kind:
     what = f"{what} (Butterworth, order {ORDER})"
-    return Kind(name, what, MISMATCH, parameters, draw, apply)
+    fields = tuple(asked(one.name) for one in parameters)
+    return Kind(name, what, MISMATCH, parameters, fields, draw, apply)
 
 
 _LOW, _HIGH = _cutoff("low", "50-300"), _cutoff("high", "3400-7500")

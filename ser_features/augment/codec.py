@@ -7,6 +7,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from ser_features.augment.fields import asked
 from ser_features.augment.kind import (
     Context,
     Dice,
@@ -77,6 +78,7 @@ CODEC = Kind(
             "share", high=0.99,
         ),
     ),
+    fields=(asked("format"), asked("level")),
     draw=draw,
     apply=apply,
 )  # fmt: skip

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from ser_features.augment.fields import flag, listed, text, whole, word
 from ser_features.augment.kind import Context, Dice, Drawn, Kind, Parameter, Samples, Scene
 from ser_features.augment.partners import NEUTRAL
 from ser_features.augment.sources import COPYPASTE
@@ -58,6 +59,10 @@ def apply(samples: Samples, drawn: Drawn, scene: Scene) -> Samples:
     if len(partner) != drawn["partner_input"]:
         text = f"its partner {drawn['partner']!r} changed or is damaged: run it again"
         raise AudioError("partner", text)
+    for wave, crop in ((samples, drawn["own"]), (partner, drawn["other"])):
+        if sum(crop) > len(wave):
+            text = f"a crop of {crop[1]} samples from {crop[0]} on, of {len(wave)}"
+            raise AudioError("augmentation", text)
     parts = [
         wave[start : start + count]
         for wave, (start, count) in ((samples, drawn["own"]), (partner, drawn["other"]))
@@ -75,6 +80,11 @@ def _kind(name: str, what: str, *schemes: str) -> Kind:
                 "crop", "random part taken of each recording", "4", f"{COPYPASTE}, 3.2.2",
                 "s", "s", 0.1, 60,
             ),
+        ),
+        fields=(
+            word("scheme", *schemes), text("partner"), whole("partner_input"),
+            flag("partner_first"), listed(whole("own"), 2, 2), listed(whole("other"), 2, 2),
+            whole("num_samples"),
         ),
         draw=drawer(schemes),
         apply=apply,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ser_features.augment.fields import asked
 from ser_features.augment.kind import Context, Dice, Drawn, Kind, Parameter, Samples, Scene
 from ser_features.augment.sources import AUDIOMENTATIONS
 from ser_features.augment.values import Value
@@ -27,6 +28,7 @@ GAIN = Kind(
     what="one gain for the whole recording; nothing is clipped",
     source=AUDIOMENTATIONS,
     parameters=(Parameter("level", "gain", "-12-12", AUDIOMENTATIONS, "dB", "db", -60, 60),),
+    fields=(asked("level"),),
     draw=draw,
     apply=apply,
 )

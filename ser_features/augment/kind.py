@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_features.augment.fields import Field
 from ser_features.augment.folder import Recording
 from ser_features.augment.partners import Partners
 from ser_features.augment.values import OneOf, Span, Value, parse_numbers, parse_words, show
@@ -145,7 +146,8 @@ class Kind:
     """One augmentation. ``version`` goes up whenever the same draw would give other samples,
     or the same dice another draw.
 
-    ``draw`` gives everything random as JSON, with ``num_samples`` where the length changes;
+    ``draw`` gives everything random as JSON, the ``fields``, with ``num_samples`` where the length
+    changes;
     ``apply`` is a pure function of samples float32 [n], that draw and the scene. ``needs`` names
     modules of the extra ``augment``, ``inner`` other kinds that it may turn into.
     """
@@ -154,6 +156,7 @@ class Kind:
     what: str
     source: str
     parameters: tuple[Parameter, ...]
+    fields: tuple[Field, ...]
     draw: Callable[[Dice, Mapping[str, Value], Context], dict[str, Json]]
     apply: Callable[[Samples, Drawn, Scene], Samples]
     needs: tuple[str, ...] = ()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from ser_features.augment.butterworth import EQUALIZE
 from ser_features.augment.fade import FADE
+from ser_features.augment.fields import word
 from ser_features.augment.kind import Context, Dice, Drawn, Kind, Samples, Scene
 from ser_features.augment.pink import PINK
 from ser_features.augment.reverb import REVERB
@@ -34,6 +35,7 @@ MISMATCH_7 = Kind(
     what=f"one of seven for each utterance, at its defaults: {', '.join(SEVEN)}",
     source=MISMATCH,
     parameters=(),
+    fields=(word("one", *SEVEN),),
     draw=draw,
     apply=apply,
     needs=("pedalboard",),

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_features.augment.fields import asked, sha256, whole
 from ser_features.augment.folder import mono
 from ser_features.augment.kind import Context, Dice, Drawn, Kind, Parameter, Samples, Scene
 from ser_features.augment.level import mix, power
@@ -61,6 +62,7 @@ def _kind(name: str, what: str) -> Kind:
             ),
             Parameter("folder", f"the recordings of {name}", "", USER, folder=True),
         ),
+        fields=(sha256("file"), whole("start"), asked("snr")),
         draw=draw,
         apply=apply,
     )  # fmt: skip

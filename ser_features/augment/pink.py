@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_features.augment.fields import asked, whole
 from ser_features.augment.kind import (
     Context,
     Dice,
@@ -56,6 +57,7 @@ PINK = Kind(
             f"{AUDIOMENTATIONS} (the paper gives none)", "dB", "db", -30, 100, shown=True,
         ),
     ),
+    fields=(asked("snr"), whole("seed", high=2**31 - 1)),
     draw=draw,
     apply=apply,
 )  # fmt: skip

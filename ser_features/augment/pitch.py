@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from ser_features.augment.extra import need
+from ser_features.augment.fields import asked
 from ser_features.augment.kind import (
     Context,
     Dice,
@@ -40,6 +41,7 @@ PITCH = Kind(
     parameters=(
         Parameter("semitones", "shift", "-4-4", AUDIOMENTATIONS, "semitones", "st", -12, 12),
     ),
+    fields=(asked("semitones"),),
     draw=draw,
     apply=apply,
     needs=("pedalboard",),

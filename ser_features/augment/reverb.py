@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from ser_features.augment.extra import need
+from ser_features.augment.fields import asked
 from ser_features.augment.kind import (
     Context,
     Dice,
@@ -41,6 +42,7 @@ REVERB = Kind(
         Parameter("wet", "level of the reverberation", "0-0.5", MISMATCH, "share"),
         Parameter("dry", "level of the recording", "0.4", MISMATCH, "share"),
     ),
+    fields=(asked("room"), asked("wet"), asked("dry")),
     draw=draw,
     apply=apply,
     needs=("pedalboard",),

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
 
+from ser_features.augment.fields import sha256, whole
 from ser_features.augment.folder import one_channel
 from ser_features.augment.kind import (
     Context,
@@ -20,6 +21,7 @@ from ser_features.augment.kind import (
 from ser_features.augment.level import active_power
 from ser_features.augment.sources import OWN, USER
 from ser_features.augment.values import Value
+from ser_features.errors import AudioError
 from ser_features.records import Json
 
 
@@ -32,7 +34,11 @@ def draw(dice: Dice, values: Mapping[str, Value], context: Context) -> dict[str,
 
 def apply(samples: Samples, drawn: Drawn, scene: Scene) -> Samples:
     """The recording in that room."""
-    response = one_channel(scene.recording(drawn["file"]), drawn["channel"], scene.sample_rate)
+    recording = scene.recording(drawn["file"])
+    if drawn["channel"] >= recording.channels:
+        text = f"{recording.path} has no channel {drawn['channel']}"
+        raise AudioError("augmentation", f"{text}; it has {recording.channels}")
+    response = one_channel(recording, drawn["channel"], scene.sample_rate)
     return in_room(samples, response, scene.sample_rate)
 
 
@@ -54,6 +60,7 @@ RIR = Kind(
     what="a measured room response from a folder; one channel, same length and active level",
     source=OWN,
     parameters=(Parameter("folder", "the room responses", "", USER, folder=True),),
+    fields=(sha256("file"), whole("channel")),
     draw=draw,
     apply=apply,
 )

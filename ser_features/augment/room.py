@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ser_features.augment.extra import need
+from ser_features.augment.fields import asked, listed, number
 from ser_features.augment.kind import Context, Dice, Drawn, Kind, Parameter, Samples, Scene
 from ser_features.augment.rir import in_room
 from ser_features.augment.sources import AUDIOMENTATIONS, OWN
@@ -66,6 +67,10 @@ ROOM = Kind(
         Parameter("length", "of the room", "3.6-5.6", _SOURCE, "m", "m", 1.5, 30),
         Parameter("width", "of the room", "3.6-3.9", _SOURCE, "m", "m", 1.5, 30),
         Parameter("height", "of the room", "2.4-3", _SOURCE, "m", "m", 1.5, 10),
+    ),
+    fields=(
+        asked("t60"),
+        *(listed(number(name, WALL, 30), 3, 3) for name in ("size", "speaker", "microphone")),
     ),
     draw=draw,
     apply=apply,

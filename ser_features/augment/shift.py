@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ser_features.augment.fields import MOST_SAMPLES, whole
 from ser_features.augment.kind import Context, Dice, Drawn, Kind, Parameter, Samples, Scene
 from ser_features.augment.sources import AUDIOMENTATIONS, MISMATCH
 from ser_features.augment.values import Value
@@ -31,6 +32,7 @@ SHIFT = Kind(
             "share", "", -1, 1,
         ),
     ),
+    fields=(whole("samples", -MOST_SAMPLES),),
     draw=draw,
     apply=apply,
 )  # fmt: skip

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from scipy import signal
 
+from ser_features.augment.fields import listed, number, whole
 from ser_features.augment.kind import (
     Context,
     Dice,
@@ -89,6 +90,10 @@ SPECMASK = Kind(
         Parameter("band", "widest band over the mel axis", "0.125", _PANNS, "share"),
         Parameter("bands", "number of bands", "2", _PANNS, "", "", 0, 10),
         Parameter("share", "longest stretch over the recording", "0.2", OWN, "share"),
+    ),
+    fields=(
+        listed(listed(whole("times"), 2, 2), 0, 10),
+        listed(listed(number("bands", 0, 1e6), 2, 2), 0, 10),
     ),
     draw=draw,
     apply=apply,

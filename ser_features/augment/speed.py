@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import soxr
 
 from ser_features.audio import AudioHeader, num_samples_at
+from ser_features.augment.fields import whole
 from ser_features.augment.kind import (
     Context,
     Dice,
@@ -42,6 +43,7 @@ SPEED = Kind(
     parameters=(
         Parameter("factor", "speed, faster above 1", "0.9/1.1", OWN, "times", "x", 0.5, 2),
     ),
+    fields=(whole("thousandths", STEPS // 2, 2 * STEPS), whole("num_samples")),
     draw=draw,
     apply=apply,
 )

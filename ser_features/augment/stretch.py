@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from ser_features.augment.extra import need
+from ser_features.augment.fields import asked, whole
 from ser_features.augment.kind import (
     Context,
     Dice,
@@ -42,6 +43,7 @@ STRETCH = Kind(
             "rate", "speaking rate, faster above 1", "0.9-1.2", MISMATCH, "times", "x", 0.5, 2
         ),
     ),
+    fields=(asked("rate"), whole("num_samples", 1)),
     draw=draw,
     apply=apply,
     needs=("pedalboard",),

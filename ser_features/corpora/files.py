@@ -139,7 +139,8 @@ def _read_parquet(path: Path) -> _Rows:
         wanted = [name for name in columns if name in REQUIRED + OPTIONAL]
         if file.metadata.num_rows > max(buffer.size(), 1000):
             raise ManifestError(f"{path}: {file.metadata.num_rows} rows in {buffer.size()} bytes")
-        rows = file.read(columns=wanted).to_pylist()
+        # In one thread: where a column is damaged, none goes on reading behind our back.
+        rows = file.read(columns=wanted, use_threads=False).to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise ManifestError(f"{path} is not a readable Parquet file: {str(error)[:120]}") from None
     return _Rows(columns, [(f"row {i + 1}", row) for i, row in enumerate(rows)])

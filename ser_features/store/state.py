@@ -1,5 +1,6 @@
 """Plans and commit records: the sealed files that say what a feature set holds."""
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import TypeVar
 from ser_features.errors import DamageError, StoreError
 from ser_features.files import read_sealed, uncollected
 from ser_features.records import FeatureSetSpec, Json, Shard, Source
-from ser_features.store.layout import MOST, check_shard, check_sizes, encode_text, end_frame, owns
+from ser_features.store.layout import MOST, check_shard, check_sizes, end_frame, owns
 from ser_features.store.objects import ObjectSum
 from ser_features.store.place import Place, side_by_side
 from ser_features.store.schema import (
@@ -235,6 +236,7 @@ def metadata_to_json(metadata: Metadata) -> Json:
 
 def metadata_from_json(body: Json) -> Metadata:
     """The checked metadata; ValueError, TypeError or KeyError where the JSON is not one."""
+    json.dumps(body["spec"], ensure_ascii=False).encode()  # all of it is text, see _text
     texts = {_text(name): _text(text) for name, text in body["documents"].items()}
     if set(texts) != set(documents(spec_from_json(body["spec"]), 0, 0)):
         raise ValueError("the documents are not those of a feature set")
@@ -301,7 +303,6 @@ def _source(item: Json) -> Source:
         _text(text)
     if "\0" in source.path or (source.audio_sha256 and not _SHA256.fullmatch(source.audio_sha256)):
         raise ValueError(f"no path or no sha256 of {source.id!r}")
-    encode_text(source.path, "path")
     for number in (source.size, source.mtime_ns):
         if type(number) is not int or abs(number) > MOST * 2:
             raise TypeError(f"expected a number, found {number!r}")
@@ -314,6 +315,8 @@ def _source(item: Json) -> Source:
 def _text(value: Json) -> str:
     if not isinstance(value, str):
         raise TypeError(f"expected text, found {value!r}")
+    if not value.isascii():
+        value.encode()  # JSON can spell half a character, which nothing can write or show
     return value
 
 

@@ -1,12 +1,15 @@
 """How far joining pooled features is from joining waveforms, layer by layer."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_features.augment.augmented import read_stored
+from ser_features.augment.recorded import check_draw
+from ser_features.errors import AudioError, StoreError, UsageError
+from ser_features.records import Json
 from ser_features.report.figures import Series
 from ser_features.store.reader import FeatureSet
 
@@ -63,15 +66,33 @@ def distance(clean: FeatureSet, pasted: Sequence[FeatureSet]) -> Distance | None
 
 
 def whole_pairs(copies: FeatureSet, known: Mapping[str, int]) -> dict[str, str]:
-    """Utterance -> its partner, for copies that were cropped nowhere."""
+    """Utterance -> its partner, for copies that were cropped nowhere.
+
+    StoreError that names the feature set and the utterance where a draw is none of CopyPaste.
+    """
     found = {}
-    for name, source in copies.sources.items():
-        drawn = json.loads(source.draw)
+    for name, drawn in _draws(copies):
         (step,) = drawn["steps"]
         whole = step["own"][1] == drawn["input"] and step["other"][1] == step["partner_input"]
         if whole and {name, step["partner"]} <= known.keys():
             found[name] = step["partner"]
     return found
+
+
+def _draws(copies: FeatureSet) -> Iterator[tuple[str, Mapping[str, Json]]]:
+    """What was drawn for each utterance, checked: a store is data, whoever wrote it."""
+    try:
+        steps = read_stored(copies.provenance.get("augmentation"))[0].steps
+    except UsageError as error:
+        raise StoreError(f"{copies.name}: {error}") from error
+    if [step.kind.partner for step in steps] != [True]:
+        found = "+".join(step.name for step in steps)
+        raise StoreError(f"{copies.name}: its augmentation is {found!r}; expected one of CopyPaste")
+    for name, source in copies.sources.items():
+        try:
+            yield name, check_draw(source.draw, steps)
+        except AudioError as error:
+            raise StoreError(f"{copies.name}, utterance {name!r}: {error}") from error
 
 
 def _features(

@@ -26,6 +26,7 @@ from ser_features.upstreams.cnn14 import (
 from ser_features.upstreams.protocol import Upstream
 from ser_features.upstreams.request import UpstreamRequest
 from ser_features.upstreams.wav2vec import (
+    MOST_CONVS,
     Convs,
     Wav2VecModel,
     Wav2VecShape,
@@ -91,7 +92,10 @@ def _source(request: UpstreamRequest, entry: Checkpoint) -> Content:
         raise UpstreamError(f"{path} has no weights under 'model' or 'model_weight'")
     tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
     return Content(
-        _options(content), tensors, {"file": str(path.resolve())}, {path.name: file_sha256(path)}
+        _options(content, path),
+        tensors,
+        {"file": str(path.resolve())},
+        {path.name: file_sha256(path)},
     )
 
 
@@ -140,23 +144,27 @@ def read_content(path: Path) -> dict[str, Any]:
         return read_tensors(path, everything=True)
 
 
-def _options(content: Mapping[str, Any]) -> dict[str, Json]:
+def _options(content: Mapping[str, Any], path: Path) -> dict[str, Json]:
     """fairseq's options: ``args`` of its own files, ``model_cfg`` of s3prl's converted ones."""
     found = content.get("model_cfg", content.get("args", {}))
-    return dict(found if isinstance(found, Mapping) else vars(found))
+    options = vars(found) if isinstance(found, argparse.Namespace) else found
+    if not isinstance(options, Mapping):
+        raise UpstreamError(
+            f"{path}: its options are {type(found).__name__}; expected names and their values"
+        )
+    return dict(options)
 
 
 def wav2vec_shape(options: Mapping[str, Json], defaults: Mapping[str, Json], where: str) -> Any:
     """The shape that fairseq's options say; ``defaults`` where they say nothing."""
-    for name, plain in (("aggregator", "cnn"), ("skip_connections_feat", False)):
-        if str(options.get(name, plain)) != str(plain):
-            raise UpstreamError(
-                f"{where}: {name} is {options[name]!r}; only {plain!r} is supported"
-            )
     values = {**defaults, **{k: v for k, v in options.items() if v is not None}}
     known = {field.name for field in fields(Wav2VecShape)}
     picked = {name: value for name, value in values.items() if name in known}
     try:
+        for name, plain in (("aggregator", "cnn"), ("skip_connections_feat", False)):
+            if (found := str(options.get(name, plain))) != str(plain):
+                text = f"{name} is {found[:40]!r}; only {plain!r} is supported"
+                raise UpstreamError(f"{where}: {text}")
         for name in ("conv_feature_layers", "conv_aggregator_layers"):
             picked[name] = parse_convs(picked[name])
         for name in ("activation", "vq_type"):
@@ -178,9 +186,8 @@ def parse_convs(text: Any) -> Convs:
     >>> parse_convs("[(512, 10, 5)] + [(512, 3, 1)] * 2")
     ((512, 10, 5), (512, 3, 1), (512, 3, 1))
     """
-    if not isinstance(text, str):
-        return tuple((int(a), int(b), int(c)) for a, b, c in text)
-    return parse_convs(_value(ast.parse(text.strip(), mode="eval").body))
+    found = _value(ast.parse(text.strip(), mode="eval").body) if isinstance(text, str) else text
+    return tuple((a, b, c) for a, b, c in found)
 
 
 def _value(node: ast.expr) -> Any:
@@ -188,8 +195,10 @@ def _value(node: ast.expr) -> Any:
         return _value(node.left) + _value(node.right)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
         left, right = _value(node.left), _value(node.right)
-        if not isinstance(left, list) or not isinstance(right, int) or not 0 < right <= 100:
-            raise ValueError("expected a list times a count up to 100")
+        if not isinstance(left, list) or type(right) is not int or right < 1:
+            raise ValueError("expected a list times a count")
+        if len(left) * right > MOST_CONVS:
+            raise ValueError(f"more than {MOST_CONVS} convolutions")
         return left * right
     return ast.literal_eval(node)
 
@@ -229,17 +238,32 @@ def _cnn14(
 
 def _fill(build: Callable[[], nn.Module], source: Content, where: str) -> tuple[Any, Json]:
     """The frozen model, and what of its weights enters the identity."""
+    found = None if source.state is None else _fitting(build, source.state, where)
     seed = int(source.origin.get("seed", 0))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = build().eval().requires_grad_(False)
-    if source.state is None:
+    if found is None:
         return model, {"random_seed": seed, "sha256": weights_sha256(model)}
-    expected = model.state_dict()
-    found = {key: source.state[key] for key in expected if key in source.state}
-    check_weights(expected, found, where)
     model.load_state_dict({k: w.float() if w.is_floating_point() else w for k, w in found.items()})
     return model, {"files": sorted(source.hashes.values())}
+
+
+def _fitting(
+    build: Callable[[], nn.Module], state: Mapping[str, Tensor], where: str
+) -> dict[str, Tensor]:
+    """The weights of a checkpoint, before memory is taken for the model that its options ask for.
+
+    UpstreamError where there is no such model, or where they are not its weights.
+    """
+    try:
+        with torch.device("meta"):
+            expected = build().state_dict()
+    except Exception as error:  # torch raises many kinds, by version
+        raise UpstreamError(f"{where} cannot be built from its options: {error}") from error
+    found = {key: state[key] for key in expected if key in state}
+    check_weights(expected, found, where)
+    return found
 
 
 def _info(

@@ -7,7 +7,8 @@ batch gives what each utterance gives alone.
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,8 @@ from ser_features.upstreams.waves import Waves, check_waves, pad_waves
 
 Convs = tuple[tuple[int, int, int], ...]
 """(channels, kernel, stride) of each convolution."""
+# Far over any speech encoder: what the options of a checkpoint may make us build.
+MOST_CONVS, MOST_SIZE = 100, 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +185,12 @@ class Wav2VecUpstream:
 
 def check_shape(shape: Wav2VecShape, where: str) -> Wav2VecShape:
     """The shape; UpstreamError where it is not one that is supported."""
+    for field in fields(shape):
+        value = getattr(shape, field.name)
+        if not _sound(value, field.default):
+            raise UpstreamError(
+                f"{where}: {field.name} is {str(value)[:80]!r}; expected {_expected(field.default)}"
+            )
     widths = {width for width, _, _ in shape.conv_aggregator_layers} | {shape.dim}
     if len(widths) > 1:
         raise UpstreamError(f"{where}: layers of different widths {sorted(widths)}; expected one")
@@ -191,7 +200,28 @@ def check_shape(shape: Wav2VecShape, where: str) -> Wav2VecShape:
         "kmeans",
     ):
         raise UpstreamError(
-            f"{where}: activation {shape.activation!r} and quantizer {shape.vq_type!r}; expected "
-            "relu or gelu, and none, gumbel or kmeans"
+            f"{where}: activation {shape.activation[:40]!r} and quantizer {shape.vq_type[:40]!r}; "
+            "expected relu or gelu, and none, gumbel or kmeans"
         )
     return shape
+
+
+def _sound(value: Any, default: Any) -> bool:
+    """Whether an option may be what a checkpoint says it is, by its kind of default."""
+    if default is MISSING:
+        return 0 < len(value) <= MOST_CONVS and all(
+            type(size) is int and 0 < size <= MOST_SIZE for conv in value for size in conv
+        )
+    if isinstance(default, str):
+        return isinstance(value, str)
+    kinds = (float, int) if isinstance(default, float) else (type(default),)
+    return type(value) in kinds and 0 <= value <= MOST_SIZE
+
+
+def _expected(default: Any) -> str:
+    """The sentence to that."""
+    if default is MISSING:
+        return f"1 to {MOST_CONVS} triples of channels, kernel and stride, 1 to {MOST_SIZE} each"
+    number = f"a number from 0 to {MOST_SIZE}"
+    kinds = {str: "a word", bool: "True or False", int: f"{number}, whole", float: number}
+    return kinds[type(default)]

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,10 @@ _OLD_WEIGHT_NORM = {
 def family_of(config: Mapping[str, Json], where: str) -> Family:
     """The family of a ``config.json``; UpstreamError that lists them all where it has none."""
     model_type = config.get("model_type")
-    if model_type not in FAMILIES:
-        known = ", ".join(sorted(FAMILIES))
-        raise UpstreamError(f"{where} is of the model type {model_type!r}; supported: {known}")
-    return FAMILIES[str(model_type)]
+    if isinstance(model_type, str) and model_type in FAMILIES:
+        return FAMILIES[model_type]
+    known, found = ", ".join(sorted(FAMILIES)), repr(model_type)[:80]
+    raise UpstreamError(f"{where} is of the model type {found}; supported: {known}")
 
 
 def build_config(family: Family, config: Mapping[str, Json], where: str) -> Any:
@@ -67,11 +68,12 @@ def _check_sizes(values: Mapping[str, Json], where: str) -> None:
 def random_model(family: Family, config: Any, seed: int) -> Any:
     """An untrained encoder: the same weights for the same seed; the global state stays as is."""
     with torch.random.fork_rng(devices=[]):
-        with torch.device("meta"):
-            size = sum(weight.numel() for weight in _build(family, config).parameters())
-        if size > MOST_PARAMETERS:
+        size = sum(weight.numel() for weight in _planned(family, config).parameters())
+        most = min(MOST_PARAMETERS, _memory() // 4)
+        if size > most:
             raise UpstreamError(
-                f"config.json asks for {size} parameters, at most {MOST_PARAMETERS}"
+                f"config.json asks for {size} parameters; expected at most {most}, which is what "
+                "the memory of this machine holds, or more than any encoder has"
             )
         torch.default_generator.manual_seed(seed)
         return _build(family, config)
@@ -84,8 +86,7 @@ def trained_model(family: Family, config: Any, files: Sequence[Path]) -> Any:
     not tensors only.
     """
     state = _read_state(files)
-    with torch.device("meta"):
-        model = _build(family, config)
+    model = _planned(family, config)
     expected: dict[str, Tensor] = model.state_dict()
     prefix = max(family.prefixes, key=lambda p: sum(p + key in state for key in expected))
     found = {key: state[prefix + key] for key in expected if prefix + key in state}
@@ -102,6 +103,17 @@ def weights_sha256(model: Any) -> str:
         digest.update(f"{key}{tuple(weight.shape)}{weight.dtype}".encode())
         digest.update(weight.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def _planned(family: Family, config: Any) -> Any:
+    """The encoder with its shapes and no memory for them."""
+    with torch.device("meta"):
+        return _build(family, config)
+
+
+def _memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _build(family: Family, config: Any) -> Any:
@@ -157,6 +169,24 @@ def check_weights(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], w
     ]
     if wrong:
         raise UpstreamError(f"{where} has weights that do not fit config.json: {_some(wrong)}")
+    odd = [key for key, weight in expected.items() if not _plain(found[key], weight)]
+    if odd:
+        raise UpstreamError(
+            f"{where} holds {found[odd[0]].dtype} for {_some(odd)}; expected plain tensors of "
+            f"{expected[odd[0]].dtype}, each with all of its values"
+        )
+
+
+def _plain(found: Tensor, expected: Tensor) -> bool:
+    """Whether it can stand for a weight: a pickle may hold sparse, absent or repeated values."""
+    return (
+        found.layout == torch.strided
+        and found.device.type == "cpu"
+        and not found.is_quantized
+        and found.is_floating_point() == expected.is_floating_point()
+        and found.is_complex() == expected.is_complex()
+        and found.untyped_storage().nbytes() >= found.numel() * found.element_size()
+    )
 
 
 def _some(names: Sequence[str], limit: int = 5) -> str:

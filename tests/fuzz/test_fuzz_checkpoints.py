@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
@@ -70,6 +70,7 @@ def test_a_configuration_that_says_anything(folder: Path, name: str, seed: str, 
 
     @settings(max_examples=EXAMPLES, database=None)
     @given(pick=st.integers(0, 10**6), how=hows, new=values)
+    @example(pick=0, how="replace", new=[])  # a model type that cannot be looked up
     def change(pick: int, how: str, new: object) -> None:
         (folder / name).write_text(json.dumps(changed(body, pick, how, new)))
         outcomes[attempt(f"{folder}{seed}", str(folder), "config.json")] += 1
@@ -137,7 +138,9 @@ def test_a_pickle_does_not_run(folder: Path, name: str, zipped: bool, place: str
 
 OPTIONS = {
     "conv_feature_layers": "[(8, 10, 5), (8, 8, 4)]", "conv_aggregator_layers": "[(8, 2, 1)]",
-    "activation": "relu", "vq_type": "none", "log_compression": True, "skip_connections_agg": True,
+    "activation": "relu", "vq_type": "gumbel", "log_compression": True,
+    "skip_connections_agg": True, "residual_scale": 0.5, "vq_groups": 2, "vq_vars": 4,
+    "vq_depth": 1, "vq_dim": 0, "combine_groups": False,
 }  # fmt: skip
 TEXTS = st.sampled_from([
     "__import__('os').system('touch ran')", "[(512, 10, 5)] * 10**9", "[(1, 1, 1)] * 100 * 100",
@@ -151,6 +154,11 @@ def test_the_options_of_a_native_checkpoint_say_anything(tmp_path: Path, counted
 
     @settings(max_examples=EXAMPLES, database=None)
     @given(pick=st.integers(0, 10**6), how=hows, new=st.one_of(TEXTS, TEXTS, values))
+    @example(pick=0, how="replace", new=[])  # no convolution at all
+    @example(pick=1, how="replace", new="[(8, 2**30, 1)]")
+    @example(pick=0, how="replace", new="[(8, 1, 1)] * 100 * 100 * 100 * 100")
+    @example(pick=7, how="replace", new=0)
+    @example(pick=0, how="replace", new=[[8, 10, 10**9999]])
     def change(pick: int, how: str, new: object) -> None:
         try:
             torch.save({"model": {}, "args": changed(OPTIONS, pick, how, new)}, path)

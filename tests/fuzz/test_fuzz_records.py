@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cli_runner import serfeat
@@ -30,6 +30,7 @@ def test_a_record_that_says_anything(path: Path, tmp_path: Path, counted) -> Non
 
     @settings(max_examples=EXAMPLES, database=None)
     @given(pick=st.integers(0, 10**6), how=hows, new=values)
+    @example(pick=10, how="replace", new="\ud800")  # half a character
     def attempt(pick: int, how: str, new: object) -> None:
         path.write_bytes(sealed(changed(body, pick, how, new)))
         before = everything(tmp_path)
@@ -91,6 +92,7 @@ def test_a_record_names_no_place_to_write_to(path: Path, tmp_path: Path, counted
 
     @settings(max_examples=EXAMPLES // 3, database=None)
     @given(pick=st.integers(0, 10**6), how=hows, new=values)
+    @example(pick=1372, how="replace", new="/etc/passwd")  # a store that is a file
     def attempt(pick: int, how: str, new: object) -> None:
         nonlocal tried
         tried += 1

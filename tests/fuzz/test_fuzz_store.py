@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import hostile
@@ -110,6 +110,8 @@ def test_a_sealed_file_that_says_anything(scene: Scene, name: str, counted) -> N
 
     @settings(max_examples=EXAMPLES, database=None)
     @given(pick=st.integers(0, 10**6), how=hows, new=values)
+    @example(pick=46, how="replace", new="\ud800")  # half a character, in a text or as a path
+    @example(pick=999999, how="replace", new="\ud800")
     def attempt(pick: int, how: str, new: object) -> None:
         scene.fresh()
         scene.file(name).write_bytes(sealed(changed(body, pick, how, new)))
