@@ -65,6 +65,11 @@ def record_path(folder: Path, record: RunRecord) -> Path:
     return folder / _slug(record.corpus) / ("--".join(map(_slug, names)) + ".json")
 
 
+def count_records(folder: Path) -> int:
+    """Files that lie where ``record_path`` puts records; none is read."""
+    return sum(1 for _ in folder.glob("*/*--*--*--*.json"))
+
+
 def save_record(folder: Path, record: RunRecord) -> Path:
     """Write the record whole or not at all; the path.
 

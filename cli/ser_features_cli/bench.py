@@ -10,8 +10,8 @@ from ser_features.store.place import Place, address
 from ser_features_cli import mixing as m
 from ser_features_cli import options as o
 from ser_features_cli import resnet as r
-from ser_features_cli.console import bars, line
-from ser_features_cli.leaderboard import check_format, show
+from ser_features_cli.console import bars, counted, line
+from ser_features_cli.leaderboard import check_format, show_files
 
 if TYPE_CHECKING:
     from ser_features.bench import BenchOptions
@@ -24,6 +24,7 @@ HeadsOption = Annotated[
     list[str] | None,
     typer.Option(
         "--heads",
+        "--head",
         help="Heads, by commas or repeated; 'serfeat heads' lists them.",
         metavar="NAME,…",
     ),
@@ -133,7 +134,8 @@ def bench(
 ) -> None:
     """Compare upstreams: extract what is missing, train on the cache, print the leaderboard.
 
-    Everything is resumed: what is stored or on record is not done again.
+    Everything is resumed: what is stored or on record is not done again. The leaderboard has the
+    rows that this command asked for; 'serfeat leaderboard' shows all of a folder.
 
     Example: serfeat bench --corpus emodb=/data/emodb --labels angry,happy,neutral,sad \
     --upstreams fbank,hubert-base,hubert-base@random:0 --store features --results results
@@ -176,10 +178,12 @@ def bench(
         conditions=tuple(test_condition or ("clean",)),
         ratios=parse_numbers(ratio, "--ratio") or (),
     )  # fmt: skip
-    run_bench(sources, requests, store, results, settings, quiet, m.read_added(added))
-    show([results], format, output)
+    paths = run_bench(sources, requests, store, results, settings, quiet, m.read_added(added))
+    show_files(paths, format, output)
     if output is not None and not quiet:
-        show([results])
+        show_files(paths)
+    if not quiet:
+        say_others(results, len(paths))
 
 
 def run_bench(
@@ -190,12 +194,17 @@ def run_bench(
     settings: "BenchOptions",
     quiet: bool,
     added: "list[ManifestSource] | None" = None,
-) -> None:
-    """Bench every corpus, with progress bars; notes of a corpus are printed last."""
+) -> list[Path]:
+    """Bench every corpus, with progress bars; notes of a corpus are printed last.
+
+    Returns the files of the records that were asked for, each once.
+    """
     from ser_features.bench import bench as run
     from ser_features.bench import prepare
+    from ser_features.results import record_path
 
     manifests = o.read_manifests(sources)
+    found: dict[Path, None] = {}
     others = [source.read() for source in added or []]
     for one in manifests:  # what is wrong with the last must not show after hours on the first
         prepare(one, requests, settings, others)
@@ -209,3 +218,15 @@ def run_bench(
         notes = dict.fromkeys(note for record in records for note in record.notes)
         for note in [] if quiet else notes:
             line(f"note: {note}")
+        found |= dict.fromkeys(record_path(results, record) for record in records)
+    return list(found)
+
+
+def say_others(results: Path, shown: int) -> None:
+    """How many records a folder holds beside those that are shown."""
+    from ser_features.results import count_records
+
+    others = count_records(results) - shown
+    if others > 0:
+        told = counted(others, "other record")
+        line(f"{results} holds {told}: 'serfeat leaderboard --results {results}' shows all")

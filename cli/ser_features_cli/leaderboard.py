@@ -9,6 +9,8 @@ from ser_features.errors import ResultsError, UsageError
 from ser_features_cli.console import PIPED_WIDTH, line, out
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ser_features.results import Loaded
     from ser_features.rows import Row
 
@@ -50,10 +52,21 @@ def check_format(format: str) -> None:
 
 def show(results: list[Path], format: str = TABLE, output: Path | None = None) -> None:
     """Print or write the leaderboard of all records in the folders."""
+    check_format(format)
+    _show(_load(results), format, output)
+
+
+def show_files(paths: "Sequence[Path]", format: str = TABLE, output: Path | None = None) -> None:
+    """Print or write the leaderboard of these records."""
+    from ser_features.results import Loaded, load_record
+
+    records = tuple(load_record(path) for path in paths)
+    _show(Loaded(records, tuple((path,) for path in paths)), format, output)
+
+
+def _show(loaded: "Loaded", format: str, output: Path | None) -> None:
     from ser_features.leaderboard import build_rows
 
-    check_format(format)
-    loaded = _load(results)
     rows = build_rows(loaded.records, loaded.paths)
     if format == TABLE and output is None:
         from ser_features.report.terminal import leaderboard as as_table

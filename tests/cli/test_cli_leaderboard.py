@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cli_runner import good_corpus, serfeat
+from cli_runner import Done, good_corpus, serfeat
 
 SCORES = ("uar", "wa", "macro_f1", "weighted_f1")
 PROMISED = {
@@ -20,15 +20,21 @@ PROMISED = {
 }  # fmt: skip
 
 
+def bench(folder: Path, *args: object) -> Done:
+    done = serfeat(
+        "bench", "--manifest", folder / "corpus" / "ä&_1.csv", "--store", folder / "features",
+        "--results", folder / "results", "--steps", 20, "--lr", 0.01, "--seeds", 2, *args,
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    return done
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
-    done = serfeat(
-        "bench", "--manifest", good_corpus(folder / "corpus").write("ä&_1.csv"),
-        "--upstreams", "fbank,logmel", "--store", folder / "features",
-        "--results", folder / "results", "--steps", 20, "--lr", 0.01, "--seeds", 2,
-    )  # fmt: skip
-    assert done.status == 0, done.err
+    good_corpus(folder / "corpus").write("ä&_1.csv")
+    done = bench(folder, "--upstreams", "fbank,logmel")
+    assert "other record" not in done.err
     return folder / "results"
 
 
@@ -135,6 +141,24 @@ def test_table(results: Path) -> None:
     assert out.startswith("ä&_1 · loso · angry, sad · 16 utterances, 4 speakers\n")
     for row in rows(results):
         assert re.search(rf"^{row['upstream']}.* {row['head']} .*{100 * row['uar']:.1f}", out, re.M)
+
+
+def test_bench_shows_what_it_was_asked_for_and_counts_the_rest(
+    results: Path, tmp_path: Path
+) -> None:
+    done = bench(results.parent, "--upstreams", "fbank")
+    assert "fbank" in done.out
+    assert "logmel" not in done.out
+    assert f"{results} holds 1 other record: 'serfeat leaderboard --results {results}' shows" in (
+        done.err
+    )
+    board = tmp_path / "board.json"
+    done = bench(
+        results.parent, "--upstreams", "logmel", "--format", "json", "--output", board, "--quiet"
+    )
+    found = json.loads(board.read_text())["rows"]
+    assert {row["upstream"] for row in found} == {r["upstream"] for r in rows(results)} - {"fbank"}
+    assert (done.out, done.err) == ("", f"wrote {board}\n")
 
 
 @pytest.mark.parametrize("format", ["table", "markdown", "csv", "json", "latex", "html"])
