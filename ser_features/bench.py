@@ -1,6 +1,6 @@
 """The bench: extract what is missing, train every head on every upstream, keep run records."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from ser_features.train.run import (
     Training,
     check_recipe,
     check_resnet,
+    check_start,
     init_notes,
     needs_frames,
 )
@@ -103,16 +104,28 @@ def bench(
         for i, one in enumerate(others)
     ]
     mixtures = [sets.open(store, rests) for sets in made]
-    task = _task(kept, len(selected) - len(kept), mixtures[0], options)
+    task = make_task(kept, len(selected) - len(kept), mixtures[0], options)
     records = _baselines(task, results, made[0].tested)
     for sets, mixture, request in zip(made, mixtures, requests, strict=True):
-        for training in options.trainings:
-            inputs = _inputs(options, request, training)
-            mixed = mixture.join(replace(task, inputs=inputs), training, sets.tested)
-            for head in options.heads:
-                run = Run(mixed.task, mixed.features, head, options.seeds, training, results)
-                records += run.go(progress)
+        for run in plan_runs(task, mixture, request, sets.tested, options, results):
+            records += run.go(progress)
     return records
+
+
+def plan_runs(
+    task: Task,
+    mixture: Mixture,
+    request: str,
+    tested: Sequence[str],
+    options: BenchOptions,
+    results: Path,
+) -> Iterator[Run]:
+    """The runs on one upstream; ``tested`` are the names of the test conditions."""
+    for training in options.trainings:
+        inputs = _inputs(options, request, training)
+        mixed = mixture.join(replace(task, inputs=inputs), training, tested)
+        for head in options.heads:
+            yield Run(mixed.task, mixed.features, head, options.seeds, training, results)
 
 
 def prepare(
@@ -133,6 +146,8 @@ def prepare(
     for head in options.heads:
         for training in options.trainings:
             training.describe(HEADS[head].name)
+            for request in requests:
+                check_start(training, head, request)
     selected = manifest.select_labels(options.labels)
     selected = selected.with_notes(*init_notes(options.training.resnet.init, manifest.corpus))
     make_folds(selected, options.protocol, options.fold_seed)
@@ -206,7 +221,7 @@ def options_of(record: RunRecord) -> BenchOptions:
         ) from None
 
 
-def _task(kept: Manifest, num_rejects: int, mixture: Mixture, options: BenchOptions) -> Task:
+def make_task(kept: Manifest, num_rejects: int, mixture: Mixture, options: BenchOptions) -> Task:
     """The task without what joins it; but the audit looks at the added corpora too."""
     plan = make_folds(kept, options.protocol, options.fold_seed)
     hashes = dict(zip(mixture.clean.ids, mixture.clean.audio_sha256, strict=True))

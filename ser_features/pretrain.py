@@ -21,8 +21,8 @@ from ser_features.store.place import Place
 from ser_features.store.reader import open_feature_set
 from ser_features.train.checkpoint import Header, save_checkpoint
 from ser_features.train.resnet import ResNetRun
-from ser_features.train.resnet_recipes import ResNetConfig, is_resnet
-from ser_features.train.run import Training, check_resnet, identity_of
+from ser_features.train.resnet_recipes import PAPER_UPSTREAM, ResNetConfig, is_resnet
+from ser_features.train.run import Training, check_recipe, check_resnet, identity_of
 from ser_features.train.spectrograms import Spectrograms
 from ser_features.train.stack import IndexedFold, Run
 from ser_features.views import FrameView, Joined, Part
@@ -56,6 +56,7 @@ class PretrainOptions:
             raise UsageError(f"the dev share must lie between 0 and 1, found {self.dev_share}")
         if not is_resnet(self.head):
             raise UsageError(f"head {self.head!r} cannot be pretrained; a resnet34 head can")
+        check_recipe(self.training.recipe, [self.head])
         config = self.training.config(self.head)
         assert isinstance(config, ResNetConfig)
         if config.init is not None or len(config.lrs) > 1:
@@ -78,7 +79,7 @@ class Pretrained:
 
 def pretrain(
     manifests: Sequence[Manifest],
-    request: str,
+    request: str | None,
     store: Place,
     out: Path,
     options: PretrainOptions | None = None,
@@ -86,11 +87,13 @@ def pretrain(
 ) -> Pretrained:
     """Extract what is missing, train one network on all corpora, write its best epoch to ``out``.
 
+    ``request`` names the spectral upstream; None is that of the head's paper.
     Classes are kept apart by corpus (``corpus/speaker``). Raises ManifestError where an utterance
     has no class, RejectsError as ``bench`` does, TrainError.
     """
     options, progress = options or PretrainOptions(), progress or Silent()
     config = options.config()
+    request = request or PAPER_UPSTREAM[options.head]
     check_resnet(options.training.resnet, [options.head], [request])
     classes = {name: kind for one in manifests for name, kind in _classes(one, options.task)}
     parts, copies = list[Part](), dict[str, list[str]]()

@@ -1,7 +1,7 @@
 """One run: a head on features over a task's folds and seeds, kept as run records."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -102,21 +102,28 @@ class Run:
 
     def go(self, progress: Progress) -> list[RunRecord]:
         """Train the folds and seeds that are not on record; write the records after each part."""
-        heads = rows_of(self.head, self.training, self.features.spec.num_layers)
-        rows = [(row, condition) for row in heads for condition in self.task.conditions]
-        records = {row: self._on_record(self._empty(*row)) for row in rows}
-        lacking = dict.fromkeys(pair for record in records.values() for pair in missing(record))
-        for seeds, names in _parts(list(lacking)):
+        records = self._records()
+        for seeds, names in _parts(_lacking(records.values())):
             started = time.monotonic()
             scores = self._train(seeds, names, progress)
-            seconds = (time.monotonic() - started) / len(rows)
-            for row in rows:
+            seconds = (time.monotonic() - started) / len(records)
+            for row in records:
                 own = [self._of_condition(score, row[1]) for score in scores[row[0]]]
                 records[row] = _with(records[row], own, seconds)
                 save_record(self.results, records[row])
         for record in records.values():
             save_record(self.results, record)
         return list(records.values())
+
+    def lacking(self) -> list[tuple[str, int]]:
+        """Folds and seeds that ``go`` would train."""
+        return _lacking(self._records().values())
+
+    def _records(self) -> dict[tuple[str, str], RunRecord]:
+        """By row and condition, as far as they are there."""
+        heads = rows_of(self.head, self.training, self.features.spec.num_layers)
+        rows = [(row, condition) for row in heads for condition in self.task.conditions]
+        return {row: self._on_record(self._empty(*row)) for row in rows}
 
     def _train(
         self, seeds: Sequence[int], names: set[str], progress: Progress
@@ -237,6 +244,10 @@ class Run:
             if any(part.row_id(name) in rows for name in part.kept)
         }
         return {"features": keys, "rows": fingerprint(dict(rows))}
+
+
+def _lacking(records: Iterable[RunRecord]) -> list[tuple[str, int]]:
+    return list(dict.fromkeys(pair for record in records for pair in missing(record)))
 
 
 def _sides(fold: Fold) -> list[Json]:

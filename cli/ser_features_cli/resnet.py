@@ -78,9 +78,6 @@ def resnet_options(
 
 
 def pretrain(
-    upstream: Annotated[
-        str, typer.Option("--upstream", help="The spectral upstream to learn from.")
-    ],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="The checkpoint (safetensors).", dir_okay=False)
     ],
@@ -90,6 +87,17 @@ def pretrain(
     head: Annotated[
         str, typer.Option("--head", help="resnet34-transfer or resnet34-copypaste.")
     ] = "resnet34-transfer",
+    upstream: Annotated[
+        str | None,
+        typer.Option(
+            "--upstream",
+            help="The spectral upstream to learn from; if unset, that of the head's paper.",
+        ),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", help="copypaste or transfer; if unset, the head's own."),
+    ] = None,
     corpus: o.CorpusOption = None,
     manifest: o.ManifestOption = None,
     root: o.RootOption = None,
@@ -121,15 +129,17 @@ def pretrain(
     allow_rejects: o.RejectsOption = False,
     quiet: o.QuietOption = False,
 ) -> None:
-    """Train a resnet34 head to tell speakers apart, and keep it for 'serfeat bench --init'.
+    """Train a resnet34 head to tell speakers apart, and keep it for --init.
 
     Any corpus or manifest with speakers will do; several train together. With --augment,
-    augmented copies join the training side.
+    augmented copies join the training side. The upstream, frames and pooling are those of the
+    head's paper: resnet34-transfer is for 'serfeat study spectrogram --init', resnet34-copypaste
+    for 'serfeat study copypaste --init', each for 'serfeat bench --init' with that head.
 
-    Example: serfeat pretrain --task speaker --manifest voxceleb.csv --upstream logmel \
-    --head resnet34-transfer --spec-augment conservative --store features --out vox.safetensors
+    Example: serfeat pretrain --manifest voxceleb.csv --head resnet34-transfer \
+    --spec-augment conservative --store features --out vox.safetensors
     """
-    (request,) = o.read_requests([upstream])
+    (request,) = o.read_requests([upstream]) if upstream is not None else [None]
     sources = o.read_sources(corpus, manifest, root=root, allow_partial=allow_partial)
     manifests = o.read_manifests(sources)
     from ser_features.extract.pipeline import Options
@@ -145,7 +155,7 @@ def pretrain(
         dev_share=dev_share,
         allow_rejects=allow_rejects,
         training=Training(
-            steps=epochs, lrs=None if lr is None else (lr,), device=device, resnet=resnet
+            recipe, epochs, lrs=None if lr is None else (lr,), device=device, resnet=resnet
         ),
         extraction=Options(
             workers=workers, augment=tuple(augment or ()), copies=copies, seed=augment_seed

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ser_features_cli import options as o
-from ser_features_cli.bench import LrOption, RecipeOption, StepsOption
+from ser_features_cli import resnet as r
+from ser_features_cli.bench import DecayOption, LrOption, RecipeOption, StepsOption
 from ser_features_cli.console import bars, line, out
+from ser_features_cli.mixing import SelectOption
 
 if TYPE_CHECKING:
     from ser_features.studies.run import Outcome
@@ -50,6 +52,15 @@ def study(
     recipe: RecipeOption = None,
     steps: StepsOption = None,
     lr: LrOption = None,
+    weight_decay: DecayOption = None,
+    select: SelectOption = None,
+    pooling: r.PoolingOption = None,
+    vad: r.VadOption = None,
+    frame_norm: r.FrameNormOption = None,
+    spec_augment: r.SpecAugmentOption = None,
+    init: r.InitOption = None,
+    init_train: r.InitTrainOption = None,
+    train_precision: r.TrainPrecisionOption = None,
     copies: Annotated[
         int | None, typer.Option("--copies", min=1, help="Augmented copies of each utterance.")
     ] = None,
@@ -60,10 +71,6 @@ def study(
     music: Annotated[
         Path | None,
         typer.Option("--music", help="A folder of music recordings.", exists=True, file_okay=False),
-    ] = None,
-    init: Annotated[
-        Path | None,
-        typer.Option("--init", help="A checkpoint of 'serfeat pretrain'.", exists=True),
     ] = None,
     swap: Annotated[
         list[str] | None,
@@ -86,9 +93,13 @@ def study(
         bool, typer.Option("--dry-run", help="Say what would be extracted and trained; do nothing.")
     ] = False,
     device: o.DeviceOption = "cpu",
+    devices: o.DevicesOption = None,
+    engine: o.EngineOption = None,
+    ray_address: o.RayOption = None,
     precision: o.PrecisionOption = "float32",
     batch_seconds: o.BatchOption = None,
     workers: o.WorkersOption = 4,
+    max_seconds: o.MaxSecondsOption = None,
     allow_rejects: o.RejectsOption = False,
     quiet: o.QuietOption = False,
 ) -> None:
@@ -119,8 +130,15 @@ def study(
         parse_lrs(lr), copies, noise and noise.absolute(), music and music.absolute(),
         None if init is None else str(init.absolute()), read_swaps(swap),
         parse_numbers(ratio, "--ratio") or (), allow_rejects, device,
-        Options(False, device, precision, batch_seconds, workers),
+        Options(
+            False, device, precision, batch_seconds, workers, max_seconds,
+            engine=engine, devices=devices, ray_address=ray_address,
+        ),
         {"sources": {one.corpus: source.to_json() for one, source in pairs}},
+        parse_numbers(weight_decay, "--weight-decay"), select,
+        r.resnet_options(
+            pooling, vad, frame_norm, spec_augment, train_precision, init_train=init_train
+        ),
     )  # fmt: skip
     if dry_run:
         from ser_features.report.document import as_terminal

@@ -1,28 +1,40 @@
 """What a study would extract and train, and what that costs: ``serfeat study --dry-run``."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from ser_features.audio import num_samples_at, probe
-from ser_features.augment.augmented import Augmented, augmented_sets
+from ser_features.augment.augmented import Augmented, Drawing, augmented_sets
 from ser_features.augment.parse import CLEAN
-from ser_features.errors import AudioError
+from ser_features.augment.partners import Partners
 from ser_features.extract.estimate import Estimate, estimate
-from ser_features.extract.plan import PlanItem
-from ser_features.extract.spec import feature_spec
+from ser_features.extract.pipeline import Options
+from ser_features.extract.progress import Silent
+from ser_features.extract.rejects import known_rejects
+from ser_features.extract.spec import feature_spec, rejects_report
+from ser_features.extract.survey import survey
 from ser_features.folds import make_folds
 from ser_features.manifest import Manifest
 from ser_features.mixture import map_labels
 from ser_features.report.document import Block, Document, Grid, Words
 from ser_features.results import load_records
 from ser_features.store.place import Place
-from ser_features.store.reader import open_feature_set
+from ser_features.store.reader import FeatureSet, open_feature_set
 from ser_features.store.schema import locate, name_of
-from ser_features.studies.spec import Crossing, Plan, Request, Study, Trial, unscrambled
+from ser_features.studies.on_record import OnRecord
+from ser_features.studies.spec import (
+    Crossing,
+    Plan,
+    Request,
+    Study,
+    Trial,
+    check_trainings,
+    unscrambled,
+)
 from ser_features.train.run import needs_frames
 from ser_features.upstreams.load import load_upstream
 from ser_features.upstreams.protocol import Upstream
@@ -32,19 +44,32 @@ PROBE_SECONDS = 10.0
 
 @dataclass(slots=True)
 class Need:
-    """The feature sets of one corpus and upstream that a plan reads."""
+    """The feature sets of one corpus and upstream that a plan reads.
+
+    ``labels`` are the selections that are made of the corpus, ``True`` where they are mapped as
+    an added corpus's are. ``stored`` holds the sets of which nothing is left to extract.
+    """
 
     corpus: str
     upstream: str
-    labels: tuple[str, ...]
-    added: bool = False
+    labels: dict[tuple[tuple[str, ...], bool], None] = field(default_factory=dict)
     frames: bool = False
     sets: dict[str, Augmented | None] = field(default_factory=dict)
+    stored: dict[str, FeatureSet] = field(default_factory=dict)
 
     def take(self, texts: tuple[str, ...], copies: int) -> None:
         """Read these augmentations too."""
         for one in augmented_sets(texts, copies):
             self.sets[CLEAN if one is None else one.name] = one
+
+    def chosen(self, manifest: Manifest) -> Manifest:
+        """The utterances of any of the selections."""
+        found = [
+            map_labels(manifest, labels) if mapped else manifest.select_labels(labels)
+            for labels, mapped in self.labels
+        ]
+        wanted = {utterance.id for one in found for utterance in one.utterances}
+        return manifest.without(manifest.by_id.keys() - wanted)
 
 
 def dry_run(study: Study, request: Request, store: Place, results: Path) -> Document:
@@ -54,13 +79,17 @@ def dry_run(study: Study, request: Request, store: Place, results: Path) -> Docu
     training speed is that of records of the same head in ``results``.
     """
     plan = study.plan(request)
-    rows = [row for need in needs(plan, request) for row in _extraction(need, request, store)]
+    check_trainings(plan, request)
+    every = needs(plan, request)
+    rows = [row for need in every for row in _extraction(need, request, store)]
     columns = ("corpus", "upstream", "feature set", "stored", "to extract", "about")
     extraction = Grid("To extract", columns, tuple(rows), names=3)
+    sets = {(need.corpus, need.upstream): need.stored for need in every}
+    records = OnRecord(request, store, results, sets)
     trainings = Grid(
         "To train (what is on record is not trained again)",
-        ("training", "folds x runs", "about"),
-        tuple(_trainings(plan, request, results)),
+        ("training", "folds x runs", "on record", "about"),
+        tuple(_trainings(plan, request, records)),
     )
     blocks: list[Block] = [Words((f"protocol by default: {study.protocol}",))]
     if plan.deviations:
@@ -73,8 +102,8 @@ def needs(plan: Plan, request: Request) -> list[Need]:
     found: dict[tuple[str, str], Need] = {}
 
     def need(corpus: str, trial: Trial | Crossing, *, added: bool = False) -> Need:
-        fresh = Need(corpus, trial.upstream, trial.labels, added)
-        one = found.setdefault((corpus, trial.upstream), fresh)
+        one = found.setdefault((corpus, trial.upstream), Need(corpus, trial.upstream))
+        one.labels[trial.labels, added] = None
         one.frames |= request.extraction.frames or needs_frames([trial.head])
         one.take((CLEAN,), 1)
         return one
@@ -95,15 +124,12 @@ def needs(plan: Plan, request: Request) -> list[Need]:
 
 
 def _extraction(need: Need, request: Request, store: Place) -> Iterator[tuple[str, ...]]:
-    manifest = request.manifest(need.corpus)
-    chosen = (
-        map_labels(manifest, need.labels) if need.added else manifest.select_labels(need.labels)
-    )
+    chosen = need.chosen(request.manifest(need.corpus))
     how = request.extraction
     upstream = load_upstream(need.upstream, device=how.device, precision=how.precision)
     speed: float | None = None
     for name, augmented in need.sets.items():
-        stored, size = _size(chosen, need, augmented, upstream, store)
+        stored, size = _size(chosen, need, augmented, upstream, store, how)
         if size.utterances and speed is None:
             speed = measured_speed(upstream)
         seconds = 3600 * size.hours / speed if speed else 0.0
@@ -115,22 +141,28 @@ def _extraction(need: Need, request: Request, store: Place) -> Iterator[tuple[st
 
 
 def _size(
-    manifest: Manifest, need: Need, augmented: Augmented | None, upstream: Upstream, store: Place
+    manifest: Manifest,
+    need: Need,
+    augmented: Augmented | None,
+    upstream: Upstream,
+    store: Place,
+    how: Options,
 ) -> tuple[int, Estimate]:
-    """Stored utterances, and what the missing ones would take (before stretching or pasting)."""
+    """Stored utterances, and what the missing ones would take; keeps a set that lacks none."""
     spec = feature_spec(manifest.corpus, upstream, need.upstream, store, need.frames, augmented)
-    there: set[str] = set()
-    if locate(store, name_of(spec)).metadata.exists():
-        there = set(open_feature_set(store, spec).ids)
-    missing = [u for u in manifest.utterances if u.id not in there]
-    rate, items = upstream.info.sample_rate, []
-    for utterance in missing:
-        try:
-            count = num_samples_at(probe(utterance), rate)
-        except AudioError:
-            continue  # extraction reports it
-        items.append(PlanItem(utterance.id, count, upstream.num_frames(count)))
-    return len(manifest) - len(missing), estimate(items, spec, rate)
+    there = locate(store, name_of(spec)).metadata.exists()
+    features = open_feature_set(store, spec) if there else None
+    sources = {} if features is None else features.sources
+    left = [u for u in manifest.utterances if u.id not in sources]
+    known = known_rejects(rejects_report(store, spec), left)
+    drawing = None if augmented is None else Drawing(augmented, Partners(manifest.utterances))
+    with ThreadPoolExecutor(how.workers) as pool:
+        found = survey(
+            manifest.utterances, sources, known, upstream, how.max_seconds, pool, Silent(), drawing
+        )
+    if features is not None and not found.wanted:
+        need.stored[CLEAN if augmented is None else augmented.name] = features
+    return len(found.present), estimate(found.wanted.values(), spec, upstream.info.sample_rate)
 
 
 def measured_speed(upstream: Upstream) -> float:
@@ -143,19 +175,30 @@ def measured_speed(upstream: Upstream) -> float:
     return PROBE_SECONDS / max(time.perf_counter() - started, 1e-6)
 
 
-def _trainings(plan: Plan, request: Request, results: Path) -> Iterator[tuple[str, ...]]:
-    seconds = _seconds_of(results)
-    total = 0
-    for trial in plan.trials:
+def _trainings(plan: Plan, request: Request, records: OnRecord) -> Iterator[tuple[str, ...]]:
+    seconds = _seconds_of(records.results)
+    total = done = 0
+    for trial, name in zip(plan.trials, names_of_trials(plan.trials), strict=True):
         corpus = trial.corpus if isinstance(trial, Trial) else unscrambled(trial.train[0])
         selected = request.manifest(corpus).select_labels(trial.labels)
         folds = len(make_folds(selected, trial.protocol).folds)
-        known = seconds.get(trial.head)
-        count = folds * trial.seeds
-        total += count
-        about = "no record of this head yet" if known is None else _time(known * count)
-        yield trial.about, f"{folds} x {trial.seeds}", about
-    yield f"{len(plan.trials)} trainings", str(total), ""
+        known, count = seconds.get(trial.head), folds * trial.seeds
+        lacking = records.lacking(trial)
+        left = count if lacking is None else lacking
+        total, done = total + count, done + count - left
+        about = "no record of this head yet" if known is None else _time(known * left)
+        said = "features first" if lacking is None else f"{count - left} of {count}"
+        yield name, f"{folds} x {trial.seeds}", said, about if left else "nothing to do"
+    yield f"{len(plan.trials)} trainings", str(total), f"{done} of {total}", ""
+
+
+def names_of_trials(trials: Sequence[Trial | Crossing]) -> list[str]:
+    """``about`` of each, with its labels where two would be called the same."""
+    names = [trial.about for trial in trials]
+    return [
+        f"{name} · {', '.join(trial.labels)}" if names.count(name) > 1 else name
+        for name, trial in zip(names, trials, strict=True)
+    ]
 
 
 def _seconds_of(results: Path) -> dict[str, float]:

@@ -83,6 +83,12 @@ def say_training(request: Request, deviations: list[str]) -> None:
         deviations.append(f"{request.steps} updates or epochs as asked")
     if request.lrs is not None:
         deviations.append(f"learning rate {', '.join(f'{lr:g}' for lr in request.lrs)} as asked")
+    if request.weight_decays is not None:
+        listed = ", ".join(f"{each:g}" for each in request.weight_decays)
+        deviations.append(f"weight decay {listed} as asked")
+    if request.select is not None:
+        deviations.append(f"checkpoint to test: {request.select}, as asked")
+    deviations.extend(f"{each} as asked" for each in request.resnet.words)
 
 
 def check_folds(request: Request, labels: tuple[str, ...], protocol: str) -> int:

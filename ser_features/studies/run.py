@@ -17,7 +17,16 @@ from ser_features.store.place import Place, address
 from ser_features.store.reader import FeatureSet, open_feature_set
 from ser_features.studies.crossed import Prepared, cross, prepare
 from ser_features.studies.scores import Filled, fill
-from ser_features.studies.spec import Crossing, Evidence, Plan, Request, Study, Trial, unscrambled
+from ser_features.studies.spec import (
+    Crossing,
+    Evidence,
+    Plan,
+    Request,
+    Study,
+    Trial,
+    check_trainings,
+    unscrambled,
+)
 from ser_features.train.run import needs_frames
 
 SAMPLE = 200
@@ -46,6 +55,7 @@ def run_study(
     Raises what ``bench`` raises, and UsageError where the request does not fit the study.
     """
     plan = study.plan(request)
+    check_trainings(plan, request)
     runner = Runner(request, store, results, progress or Silent())
     found: dict[tuple[Trial | Crossing, str], RunRecord] = {}
     for trial in plan.trials:
@@ -65,6 +75,22 @@ def _listen(request: Request, augment: Sequence[str], progress: Progress) -> tup
     corpora = request.manifests if augment else ()
     found = [each for one in corpora for each in listen_to(one, augment, **how)]  # type: ignore[arg-type]
     return tuple(by_condition(found))
+
+
+def bench_options(trial: Trial, request: Request) -> BenchOptions:
+    """A trial as ``bench`` takes it."""
+    return BenchOptions(
+        protocol=trial.protocol,
+        heads=(trial.head,),
+        labels=trial.labels,
+        seeds=trial.seeds,
+        allow_rejects=request.allow_rejects,
+        training=trial.training,
+        extraction=request.extraction,
+        augment=trial.augment,
+        copies=trial.copies,
+        conditions=trial.conditions,
+    )
 
 
 @dataclass(slots=True)
@@ -87,19 +113,7 @@ class Runner:
         return self._sets(trial.corpus, trial, trial.augment)
 
     def _bench(self, trial: Trial) -> dict[str, RunRecord]:
-        options = BenchOptions(
-            protocol=trial.protocol,
-            heads=(trial.head,),
-            labels=trial.labels,
-            seeds=trial.seeds,
-            allow_rejects=self.request.allow_rejects,
-            training=trial.training,
-            extraction=self.request.extraction,
-            augment=trial.augment,
-            copies=trial.copies,
-            conditions=trial.conditions,
-            inputs=self._inputs(trial),
-        )
+        options = replace(bench_options(trial, self.request), inputs=self._inputs(trial))
         added = [self.request.manifest(trial.added)] if trial.added else []
         manifest = self.request.manifest(trial.corpus)
         where = (self.store, self.results)
@@ -116,14 +130,16 @@ class Runner:
         return found
 
     def _cross(self, crossing: Crossing) -> dict[str, RunRecord]:
+        records = self.crossing_run(crossing).go(self.progress)
+        return {record.condition: record for record in records}
+
+    def crossing_run(self, crossing: Crossing) -> Run:
+        """What trains and tests a crossing; its feature sets are made where they are missing."""
         names = dict.fromkeys((*crossing.train, *crossing.tests))
         corpora = {name: self._prepared(name, crossing) for name in names}
         mixed = cross(crossing, corpora, {"study": crossing.about, **self.request.inputs})
-        run = Run(
-            mixed.task, mixed.features, crossing.head, crossing.seeds, crossing.training,
-            self.results,
-        )  # fmt: skip
-        return {record.condition: record for record in run.go(self.progress)}
+        how = (crossing.head, crossing.seeds, crossing.training, self.results)
+        return Run(mixed.task, mixed.features, *how)
 
     def _prepared(self, corpus: str, crossing: Crossing) -> Prepared:
         manifest = self.request.manifest(unscrambled(corpus))

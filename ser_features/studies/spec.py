@@ -1,7 +1,7 @@
 """What a study is made of: trainings, cells of tables, and what the user asked for. Data only."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ser_features.augment.parse import parse_augmentation
@@ -12,7 +12,8 @@ from ser_features.records import Json, RunRecord
 from ser_features.report.document import Block
 from ser_features.store.reader import FeatureSet
 from ser_features.studies.published import PublishedTable
-from ser_features.train.run import Training
+from ser_features.train.resnet_recipes import ResNetOptions
+from ser_features.train.run import Training, check_recipe, check_resnet, check_start
 from ser_features.upstreams.request import parse_request
 
 
@@ -21,7 +22,8 @@ class Request:
     """What the user asked for; None is what the paper did.
 
     ``manifests`` are the corpora in the order given; ``noise`` and ``music`` folders of
-    recordings, ``init`` a checkpoint of ``serfeat pretrain``. ``inputs`` goes into the records.
+    recordings, ``init`` a checkpoint of ``serfeat pretrain``. ``resnet`` changes trainings of
+    ResNet heads (its ``init`` is not read). ``inputs`` goes into the records.
     """
 
     manifests: tuple[Manifest, ...]
@@ -43,6 +45,9 @@ class Request:
     device: str = "cpu"
     extraction: Options = field(default_factory=Options)
     inputs: Mapping[str, Json] = field(default_factory=dict)
+    weight_decays: tuple[float, ...] | None = None
+    select: str | None = None
+    resnet: ResNetOptions = field(default_factory=ResNetOptions)
 
     @property
     def corpora(self) -> tuple[str, ...]:
@@ -77,18 +82,16 @@ class Trial:
     @property
     def about(self) -> str:
         """One line that names it."""
-        strategy = self.training.strategy
+        training, strategy = self.training, self.training.strategy
         names = [parse_augmentation(text).name for text in self.augment]
         ratio = "" if strategy is None or strategy.ratio is None else f" {strategy.ratio:g}"
         parts = [
             f"{self.corpus} · {parse_request(self.upstream).name} · {self.head}",
             f"{strategy.name}{ratio} {self.added}".strip() if strategy is not None else "",
+            f"layers {training.layers}" if training.layers is not None else "",
             " & ".join(names) + (f" x{self.copies}" if names else ""),
-            ", ".join(
-                f"{name.replace('_', ' ')} {value}"
-                for name, value in asdict(self.training.resnet).items()
-                if value is not None
-            ),
+            " & ".join(training.cache),
+            ", ".join(training.resnet.words),
         ]
         return " · ".join(filter(None, parts))
 
@@ -239,10 +242,41 @@ class Study:
 
 
 def training_of(request: Request, **paper: object) -> Training:
-    """The paper's training with what the user changed of it."""
-    changed = {"recipe": request.recipe, "steps": request.steps, "lrs": request.lrs}
-    given = {name: value for name, value in changed.items() if value is not None}
-    return Training(**{"device": request.device, **paper, **given})  # type: ignore[arg-type]
+    """The paper's training with what the user changed of it.
+
+    UsageError where that is what the study compares.
+    """
+    names = ("recipe", "steps", "lrs", "weight_decays", "select")
+    given = {name: getattr(request, name) for name in names if getattr(request, name) is not None}
+    training = Training(**{"device": request.device, **paper, **given})  # type: ignore[arg-type]
+    return replace(training, resnet=_resnet_of(request, training.resnet))
+
+
+def _resnet_of(request: Request, paper: ResNetOptions) -> ResNetOptions:
+    for name in ("pooling", "spec_augment"):
+        if None not in (getattr(paper, name), getattr(request.resnet, name)):
+            option = name.replace("_", "-")
+            raise UsageError(f"this study compares what --{option} asks for: leave it out")
+    given = {k: v for k, v in asdict(request.resnet).items() if v is not None and k != "init"}
+    if paper.init is None:
+        given.pop("init_train", None)
+    return replace(paper, **given)
+
+
+def check_trainings(plan: Plan, request: Request) -> None:
+    """What would fail only after hours of other trainings fails here.
+
+    Raises UsageError, TrainError.
+    """
+    inits = {trial.training.resnet.init for trial in plan.trials}
+    if request.init is not None and inits == {None}:
+        raise UsageError(f"no training of this plan starts from --init {request.init}")
+    if request.init is None and request.resnet.init_train is not None:
+        raise UsageError("--init-train says what an --init checkpoint keeps: name the checkpoint")
+    for trial in plan.trials:
+        check_recipe(trial.training.recipe, [trial.head])
+        check_resnet(trial.training.resnet, [trial.head], [trial.upstream])
+        check_start(trial.training, trial.head, trial.upstream)
 
 
 def need_upstreams(request: Request, default: Sequence[str] = ()) -> tuple[str, ...]:

@@ -78,28 +78,57 @@ def read_header(path: Path) -> Header:
         ) from error
 
 
-def check_init(config: ResNetConfig, shape: ResNetShape, features: str, upstream: str) -> None:
-    """TrainError unless the network and the frames are those that ``config.init`` was made for.
+def check_options(config: ResNetConfig, upstream: str) -> None:
+    """TrainError unless ``config.init`` was made for this head, these frames and this pooling.
 
     With ``init_train`` ``new`` the pooling may be another one: what follows it is new anyway.
     """
     if config.init is None:
         return
     header = read_header(Path(config.init))
-    free = ("num_classes", "pooling") if config.init_train == "new" else ("num_classes",)
-    pairs: dict[str, tuple[Any, Any]] = {
+    pairs = {
+        "head": (header.head, config.head),
+        "upstream": (header.upstream, upstream),
+        "vad": (header.vad, config.vad),
+        "frame_norm": (header.frame_norm, config.frame_norm),
+    }
+    if config.init_train == "all":
+        pairs["pooling"] = (header.shape.pooling, config.pooling)
+    wrong = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    if wrong:
+        here, there = (
+            " ".join(_option(name, pair[side]) for name, pair in wrong.items()) for side in (0, 1)
+        )
+        raise _misfit(config.init, wrong, f"say {here}, or pretrain another with {there}")
+
+
+def check_init(config: ResNetConfig, shape: ResNetShape, features: str, upstream: str) -> None:
+    """TrainError unless ``config.init`` fits the options, the network and the features."""
+    check_options(config, upstream)
+    if config.init is None:
+        return
+    header = read_header(Path(config.init))
+    free = ("num_classes", "pooling")
+    pairs: dict[str, tuple[object, object]] = {
         field.name: (getattr(header.shape, field.name), getattr(shape, field.name))
         for field in fields(shape)
         if field.name not in free
     }
-    pairs |= {"head": (header.head, config.head), "upstream": (header.upstream, upstream)}
-    pairs |= {"features": (header.features[:12], features[:12]), "vad": (header.vad, config.vad)}
-    pairs["frame_norm"] = (header.frame_norm, config.frame_norm)
-    if wrong := [f"{k} {a!r}, not {b!r}" for k, (a, b) in pairs.items() if a != b]:
-        raise TrainError(
-            f"the checkpoint {config.init} does not fit this run: it has {'; '.join(wrong)}. Use "
-            "the head, upstream and options that it was pretrained with, or pretrain another"
-        )
+    pairs["features"] = (header.features[:12], features[:12])
+    if wrong := {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}:
+        raise _misfit(config.init, wrong, "pretrain another on these features")
+
+
+def _misfit(path: str, wrong: Mapping[str, tuple[object, object]], advice: str) -> TrainError:
+    listed = "; ".join(f"{name} {has!r}, not {asked!r}" for name, (has, asked) in wrong.items())
+    return TrainError(f"the checkpoint {path} does not fit this run: it has {listed}; {advice}")
+
+
+def _option(name: str, value: object) -> str:
+    """The option of the command line that asks for it."""
+    if name == "vad":
+        return "--vad" if value else "--no-vad"
+    return f"--{name.replace('_', '-')} {value}"
 
 
 def load_init(network: ResNet34, path: Path, init_train: str) -> list[str]:

@@ -34,6 +34,12 @@ class ResNetOptions:
     init_train: str | None = None
     precision: str | None = None
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What was changed: ``spec augment none``."""
+        given = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return tuple(f"{k.replace('_', ' ')} {v}" for k, v in given if v is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class ResNetConfig:
@@ -147,6 +153,10 @@ RESNET_RECIPES = Table(
 the best weighted F1 on dev. Its 4 s crops are those of its augmentation; that plain training takes
 the same is our choice. ``transfer``: paper 4, section 4.2. Neither prints its number of epochs, nor
 paper 4 how it chose one; what it pads with is not printed either."""
+
+
+PAPER_UPSTREAM = {"resnet34-copypaste": "mfcc", "resnet34-transfer": "logmel"}
+"""What each network reads in its paper."""
 
 
 def is_resnet(head: str) -> bool:

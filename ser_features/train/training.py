@@ -174,6 +174,15 @@ def check_resnet(options: ResNetOptions, heads: Sequence[str], requests: Sequenc
         )
 
 
+def check_start(training: Training, head: str, request: str) -> None:
+    """TrainError where training would start from a checkpoint of other options."""
+    config = training.config(head)
+    if isinstance(config, ResNetConfig) and config.init is not None:
+        from ser_features.train.checkpoint import check_options
+
+        check_options(config, parse_request(request).name)
+
+
 def _recipes_of(head: str) -> Mapping[str, Config]:
     if is_resnet(head):
         return RESNET_RECIPES

@@ -1,6 +1,7 @@
 """Every option of ``extract`` and ``bench`` reaches the library."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,31 @@ def test_bench(monkeypatch: pytest.MonkeyPatch, manifest: Path) -> None:
     assert [label.strip() for label in options.labels] == ["sad", "angry"]
     assert options.training == Training("superb", 5, (1e-3, 0.1), (0.0, 0.5), "2", True, "cuda:1")
     assert options.extraction == extraction()
+
+
+def test_study(monkeypatch: pytest.MonkeyPatch, manifest: Path) -> None:
+    from ser_features.extract.pipeline import Options
+    from ser_features.studies import run
+    from ser_features.train.resnet_recipes import ResNetOptions
+
+    spy = Spy()
+    monkeypatch.setattr(run, "run_study", spy)
+    args = ("study", "copypaste", "--manifest", manifest)
+    assert serfeat(*args).error == "stopped here"
+    plain = spy.args[1]
+    assert (plain.extraction, plain.resnet) == (Options(), ResNetOptions())
+    assert (plain.select, plain.weight_decays, plain.init) == (None, None, None)
+    serfeat(
+        *args, *EXTRACTION[1:], "--weight-decay", "0,0.5", "--select", "last",
+        "--pooling", "mean", "--no-vad", "--frame-norm", "none", "--spec-augment", "aggressive",
+        "--init", manifest, "--init-train", "new", "--train-precision", "bfloat16",
+    )  # fmt: skip
+    request = spy.args[1]
+    assert request.extraction == replace(extraction(), frames=False)
+    assert (request.select, request.weight_decays) == ("last", (0.0, 0.5))
+    assert request.init == str(manifest)
+    assert request.resnet == ResNetOptions("mean", False, "none", "aggressive", None, "new",
+                                           "bfloat16")  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "folder"])

@@ -1,13 +1,20 @@
 """``serfeat pretrain`` and ``bench --init``: from speakers to emotions, on record, again."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import soundfile
 
 from cli_runner import RATE, Done, good_corpus, noise, serfeat
+from resnet_factory import thin_shape
+from ser_features.corpora.source import ManifestSource
+from ser_features.errors import TrainError, UsageError
 from ser_features.fingerprint import file_sha256
 from ser_features.results import load_record
+from ser_features.studies.spec import Request, check_trainings
+from ser_features.studies.table import STUDIES
+from ser_features.train import resnet
 from ser_features.train.checkpoint import read_header
 
 HEAD = "resnet34-copypaste"
@@ -80,6 +87,41 @@ def test_bench_starts_from_it_and_the_record_runs_again(made: Path) -> None:
     assert len(keys) == 3
 
 
+def test_the_plain_command_fits_the_study_of_the_heads_paper(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resnet, "shape_of", thin_shape)  # for speed
+    noises = made / "hiss"
+    noises.mkdir()
+    soundfile.write(noises / "hiss.wav", noise(16_000, seed=9), RATE)
+    plain = Request(
+        (ManifestSource("manifest", "made", str(made / "corpus" / "made.csv")).read(),),
+        labels=("angry", "sad"), protocol="kfold:2", noise=noises,
+    )  # fmt: skip
+    for study, head in (("copypaste", HEAD), ("spectrogram", "resnet34-transfer")):
+        out = made / f"{study}.safetensors"
+        done = serfeat(
+            "pretrain", "--manifest", made / "corpus" / "made.csv", "--head", head,
+            "--epochs", 1, "--store", made / "store", "--out", out,
+        )  # fmt: skip
+        assert done.status == 0, done.err
+        request = replace(plain, init=str(out))
+        check_trainings(STUDIES[study].plan(request), request)
+    with pytest.raises(TrainError, match="say --head resnet34-transfer --upstream logmel --no-vad"):
+        check_trainings(STUDIES["copypaste"].plan(request), request)
+    with pytest.raises(UsageError, match="no training of this plan starts from --init"):
+        check_trainings(STUDIES["upstreams"].plan(request), request)
+
+
+def test_another_recipe_than_the_heads(made: Path) -> None:
+    done = pretrain(made, "recipe.safetensors", "--recipe", "transfer", "--epochs", 1)
+    assert done.status == 0, done.err
+    header = read_header(made / "recipe.safetensors")
+    assert (header.head, header.vad, header.frame_norm) == (HEAD, False, "mean-variance")
+    done = pretrain(made, "wrong.safetensors", "--recipe", "quick")
+    assert "copypaste, transfer" in done.error
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -90,7 +132,10 @@ def test_bench_starts_from_it_and_the_record_runs_again(made: Path) -> None:
             "does not know 'mixup': it takes copypaste",
         ),
         (("--heads", HEAD, "--pooling", "max"), "pooling must be one of attention"),
-        (("--heads", HEAD, "--no-vad", "--init", "net.safetensors"), "vad True, not False"),
+        (
+            ("--heads", HEAD, "--no-vad", "--init", "net.safetensors"),
+            "say --vad, or pretrain another",
+        ),
         (("--heads", HEAD, "--init", "corpus/made.csv"), "cannot read the checkpoint"),
         (("--heads", HEAD, "--upstreams", "mfcc,whisper-tiny"), "'whisper-tiny' is none"),
     ],

@@ -11,12 +11,14 @@ import pytest
 from cli_runner import serfeat
 from fake_upstream import use_fake
 from ser_features.errors import UsageError
+from ser_features.extract import pipeline
 from ser_features.studies import cost
 from ser_features.studies.outputs import study_csv, study_document, study_json
 from ser_features.studies.published import read_paper
 from ser_features.studies.run import run_study
-from ser_features.studies.spec import Request
+from ser_features.studies.spec import Request, check_trainings
 from ser_features.studies.table import STUDIES
+from ser_features.train.resnet_recipes import ResNetOptions
 from study_factory import four_emotions, manifest_of, noise_folder
 
 
@@ -31,8 +33,28 @@ def other(tmp_path: Path) -> Any:
     return manifest_of(four_emotions(tmp_path / "other", speakers=6, seed=50), "other")
 
 
+@pytest.fixture(autouse=True)
+def priced(monkeypatch: Any) -> None:
+    """A dry run loads what the study loads, fake or not."""
+    monkeypatch.setattr(cost, "load_upstream", lambda *a, **k: pipeline.load_upstream(*a, **k))
+
+
+def trainings(name: str, request: Request, tmp_path: Path) -> list[tuple[str, ...]]:
+    """The rows of a dry run's trainings, the sum last."""
+    where = (tmp_path / "store", tmp_path / "results")
+    *_, grid = cost.dry_run(STUDIES[name], request, *where).blocks
+    assert len({row[0] for row in grid.rows}) == len(grid.rows), "every training has a name"
+    return list(grid.rows)
+
+
 def check(name: str, request: Request, tmp_path: Path) -> Any:
+    *rows, total = trainings(name, request, tmp_path)
+    assert {row[2] for row in rows} == {"features first"}
+    assert total[2] == f"0 of {total[1]}"
     outcome = run_study(STUDIES[name], request, tmp_path / "store", tmp_path / "results")
+    *rows, total = trainings(name, request, tmp_path)
+    assert total[2] == f"{total[1]} of {total[1]}"
+    assert {row[3] for row in rows} == {"nothing to do"}
     for table in outcome.tables:
         assert set(table.cells) == set(table.spec.entries), table.spec.name
         assert {row for row, _ in table.cells} == set(table.spec.rows)
@@ -168,11 +190,28 @@ def test_the_ablation_of_paper_4_is_every_combination(iemocap: Any) -> None:
     assert proposed.trial == ablation.entries["TL+Aug+SP", "wa"].trial, "trained once"
 
 
+def test_what_was_asked_of_the_network_is_in_every_training_and_said(iemocap: Any) -> None:
+    asked = ResNetOptions(vad=True, init_train="all", precision="bfloat16")
+    request = Request((iemocap,), init="speakers.safetensors", resnet=asked, select="last")
+    plan = STUDIES["spectrogram"].plan(request)
+    for trial in plan.trials:
+        found = trial.training.resnet
+        assert (found.vad, found.precision) == (True, "bfloat16")
+        assert found.init_train == (None if found.init is None else "all")
+        assert trial.training.select == "last"
+    assert {"vad True as asked", "precision bfloat16 as asked"} <= set(plan.deviations)
+    varied = replace(request, resnet=ResNetOptions(pooling="mean"))
+    with pytest.raises(UsageError, match="compares what --pooling asks for"):
+        STUDIES["spectrogram"].plan(varied)
+    for wrong in (replace(request, init=None), replace(request, head="superb")):
+        with pytest.raises(UsageError, match="--init"):
+            check_trainings(STUDIES["spectrogram"].plan(wrong), wrong)
+
+
 def test_dry_run_does_nothing_and_says_what_it_would(
     iemocap: Any, other: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    loader = use_fake(monkeypatch)
-    monkeypatch.setattr(cost, "load_upstream", loader)
+    use_fake(monkeypatch)
     request = Request((iemocap, other), ("fake",), protocol="kfold:2", steps=2)
     where = (tmp_path / "store", tmp_path / "results")
     from ser_features.report.document import as_markdown
@@ -186,6 +225,24 @@ def test_dry_run_does_nothing_and_says_what_it_would(
     after = as_markdown(cost.dry_run(STUDIES["cross-corpus"], request, *where))
     assert "| iemocap | fake | clean | 24 | 0 | nothing to do |" in after
     assert "no record" not in after
+
+
+def test_dry_run_counts_what_is_on_record(
+    iemocap: Any, other: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    use_fake(monkeypatch)
+    request = Request((iemocap, other), ("fake",), steps=3, ratios=(0.25,))
+    run_study(STUDIES["synthetic"], request, tmp_path / "store", tmp_path / "results")
+    paths = list((tmp_path / "results").rglob("fake--mlp--*.json"))
+    for path in sorted(paths)[:2]:
+        path.unlink()
+    rows = trainings("synthetic", request, tmp_path)
+    assert sorted(row[2] for row in rows[:-1]) == ["0 of 3"] * 2 + ["3 of 3"] * (len(paths) - 2)
+    assert rows[-1][1:3] == (f"{3 * len(paths)}", f"{3 * len(paths) - 6} of {3 * len(paths)}")
+    more = trainings("synthetic", replace(request, seeds=2), tmp_path)
+    assert sorted(row[2] for row in more[:-1]) == ["0 of 6"] * 2 + ["3 of 6"] * (len(paths) - 2)
+    iemocap.utterances[0].path.write_bytes(iemocap.utterances[1].path.read_bytes())
+    assert {row[2] for row in trainings("synthetic", request, tmp_path)[:-1]} == {"features first"}
 
 
 def test_commands(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from ser_features.train import resnet
 from ser_features.train.checkpoint import (
     Header,
     check_init,
+    check_options,
     load_init,
     read_header,
     save_checkpoint,
@@ -102,6 +103,18 @@ def test_what_does_not_fit_is_named(tmp_path: Path, change: dict, message: str) 
     features, upstream = change.get("features", "f" * 64), change.get("upstream", "net")
     with pytest.raises(TrainError, match=message):
         check_init(config, shape, features, upstream)
+
+
+def test_what_does_not_fit_is_answered_with_options(tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    _checkpoint(path)
+    config = replace(QUICK, init=str(path), vad=True, frame_norm="none", head="resnet34-transfer")
+    with pytest.raises(TrainError) as caught:
+        check_options(config, "mfcc")
+    assert str(caught.value).endswith(
+        "; say --head resnet34-copypaste --upstream net --no-vad --frame-norm mean, or pretrain "
+        "another with --head resnet34-transfer --upstream mfcc --vad --frame-norm none"
+    )
 
 
 def test_files_that_are_no_checkpoint_are_refused(tmp_path: Path) -> None:
