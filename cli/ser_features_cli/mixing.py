@@ -80,7 +80,8 @@ CacheOption = Annotated[
         "--cache-augment",
         help="Augmentation on the cache, drawn anew for every minibatch, free of extraction: "
         "mixup[:alpha=0.2], feature-mask[:p=0.2,masks=1], layer-mask, copypaste-se[:share=0.8], "
-        "copypaste-n, copypaste-n+se; for heads on frames also time-mask. Repeatable.",
+        "copypaste-n, copypaste-n+se; for heads on frames also time-mask (resnet34 heads: on their "
+        "chunks, and SpecAugment's policies by --spec-augment). Repeatable.",
         metavar="NAME[:KEY=VALUE,…]",
         rich_help_panel=PANEL,
     ),

@@ -72,6 +72,14 @@ def study(
         Path | None,
         typer.Option("--music", help="A folder of music recordings.", exists=True, file_okay=False),
     ] = None,
+    paste: Annotated[
+        str | None,
+        typer.Option(
+            "--paste",
+            help="Study copypaste: join frames in every minibatch (cache; if unset, for resnet34 "
+            "heads) or recordings before extraction (waveform; for other heads).",
+        ),
+    ] = None,
     swap: Annotated[
         list[str] | None,
         typer.Option(
@@ -139,6 +147,7 @@ def study(
         r.resnet_options(
             pooling, vad, frame_norm, spec_augment, train_precision, init_train=init_train
         ),
+        paste,
     )  # fmt: skip
     if dry_run:
         from ser_features.report.document import as_terminal

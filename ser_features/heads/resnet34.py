@@ -162,12 +162,19 @@ class ResNet34(nn.Module):
 
         Without ``lengths`` all T frames of every spectrogram count.
         """
+        hidden = self.embed(frames, lengths)
+        with torch.autocast(frames.device.type, enabled=False):
+            logits: Tensor = self.output(hidden)
+        return logits
+
+    def embed(self, frames: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The embedding that ``output`` reads, [B, E]."""
         maps, keep = self.body(frames, lengths)
         with torch.autocast(frames.device.type, enabled=False):
             x = maps.float() if maps.dtype == torch.bfloat16 else maps
             x = x.mean(3).transpose(1, 2) if self.shape.average_bands else _flat(x)
-            logits: Tensor = self.output(self.embedding(self.pooling(x, keep)))
-        return logits
+            hidden: Tensor = self.embedding(self.pooling(x, keep))
+        return hidden
 
 
 class Body(nn.Module):

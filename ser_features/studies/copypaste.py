@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ser_features.augment.parse import parse_augmentation
 from ser_features.errors import UsageError
 from ser_features.manifest import Manifest
+from ser_features.registry import unknown
 from ser_features.studies.protocols import (
     FOUR,
     common_labels,
@@ -31,6 +32,7 @@ from ser_features.upstreams.request import parse_request
 PASTES = {"none": "", "SE-CP": "copypaste-se", "N-CP": "copypaste-n", "N+SE-CP": "copypaste-n+se"}
 DATA = ("clean", "clean+noise")
 SNRS = "10/5/0"
+ALL_SNRS = ("10", "5", "0")
 TEST_SNRS = (10, 0)
 COPIES = 4
 """Copies of each utterance: with it, 4 of 5 training rows are pasted (the paper's 80 %)."""
@@ -38,6 +40,8 @@ PASTED_SNRS = {
     1: (SNRS,), 2: (SNRS, "0/5/10"), 3: ("10", "5", "0"), 4: (SNRS, "10", "5", "0")
 }  # fmt: skip
 """SNRs of the noisy pasted sets, as many as copies: noise is pasted as often as clean speech."""
+WAYS = ("cache", "waveform")
+"""Where utterances are joined: frames anew in every minibatch, or copies before extraction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +54,17 @@ class Setting:
     protocol: str
     labels: tuple[str, ...]
     seeds: int
+    paste: str
 
 
 def plan(request: Request) -> Plan:
     """For each corpus and upstream: clean and noisy tests, and F1 by class."""
     if request.noise is None:
         raise UsageError("this study adds noise: name a folder of recordings with --noise")
-    if (request.copies or COPIES) not in PASTED_SNRS:
-        raise UsageError(f"--copies {request.copies}: this study takes 1 to {max(PASTED_SNRS)}")
-    deviations = _deviations(request)
+    deviations: list[str] = []
     head = head_of(request, "resnet34-copypaste", "ResNet-34 on 23 MFCCs", deviations)
+    paste = _way(request, head)
+    deviations = [*_deviations(request, head, paste), *deviations]
     seeds = seeds_of(request, 3, deviations)
     say_training(request, deviations)
     tables: list[TableSpec] = []
@@ -68,22 +73,23 @@ def plan(request: Request) -> Plan:
         labels = common_labels(request, [manifest], deviations, wanted)
         protocol = corpus_folds(request, manifest, deviations)
         for upstream in need_upstreams(request, ("mfcc",)):
-            setting = Setting(manifest, upstream, head, protocol, labels, seeds)
+            setting = Setting(manifest, upstream, head, protocol, labels, seeds, paste)
             tables += _tables(request, setting)
     return Plan(tuple(tables), tuple(dict.fromkeys(deviations)))
 
 
-def _deviations(request: Request) -> list[str]:
-    copies = request.copies or COPIES
-    found = [
-        f"pasted copies are made before training, {copies} of each utterance, and added: "
-        f"at most {copies / (copies + 1):.0%} of the training rows are pasted (less by the copies "
-        "whose other utterance is not on the training side, which are counted below); the paper "
-        "pastes anew in 80 % of the batches",
-        "a pasted copy of Clean+Noise is noisy as a whole: noise is added after pasting",
-        f"Clean+Noise adds {copies} noisy copies of each utterance, each at an SNR drawn "
-        "from 10, 5 and 0 dB, instead of one at each SNR with noise and with music",
-    ]
+def _way(request: Request, head: str) -> str:
+    """Where to paste: on the cache for the paper's network, whose chunks are crops of 4 s."""
+    way = request.paste or ("cache" if is_resnet(head) else "waveform")
+    if way not in WAYS:
+        raise UsageError(unknown("way to paste", way, WAYS))
+    if way == "waveform" and (request.copies or COPIES) not in PASTED_SNRS:
+        raise UsageError(f"--copies {request.copies}: this study takes 1 to {max(PASTED_SNRS)}")
+    return way
+
+
+def _deviations(request: Request, head: str, paste: str) -> list[str]:
+    found = _of_copies(request.copies or COPIES) if paste == "waveform" else _of_cache(head)
     if request.music is None:
         found.append("no music folder (--music): noise alone")
     if request.init is None:
@@ -92,6 +98,28 @@ def _deviations(request: Request) -> list[str]:
             "one pre-trained on speakers"
         )
     return found
+
+
+def _of_copies(copies: int) -> list[str]:
+    return [
+        f"pasted copies are made before training, {copies} of each utterance, and added: "
+        f"at most {copies / (copies + 1):.0%} of the training rows are pasted (less by the copies "
+        "whose other utterance is not on the training side, which are counted below); the paper "
+        "pastes anew in 80 % of the batches",
+        "a pasted copy of Clean+Noise is noisy as a whole: noise is added after pasting",
+        f"Clean+Noise adds {copies} noisy copies of each utterance, each at an SNR drawn "
+        "from 10, 5 and 0 dB, instead of one at each SNR with noise and with music",
+    ]
+
+
+def _of_cache(head: str) -> list[str]:
+    """Pasting as the paper does it: 80 % of the minibatches, drawn anew."""
+    if is_resnet(head):
+        return [
+            "what is joined are the chunks of the recipe (4 s in recipe copypaste) of the frames "
+            "that voice activity detection leaves; the paper does not say in which order"
+        ]
+    return ["features are pasted whole, without crops, not recordings before extraction"]
 
 
 def noises(request: Request, snrs: Sequence[str]) -> list[str]:
@@ -107,20 +135,30 @@ def noises(request: Request, snrs: Sequence[str]) -> list[str]:
 
 def _trial(request: Request, setting: Setting, data: str, paste: str) -> Trial:
     """One training: the copies of its cell, tested clean and at 10 and 0 dB."""
-    pastes = [paste] if paste else []
-    noisy = noises(request, (SNRS,)) if data == "clean+noise" else []
-    copies = request.copies or COPIES
-    pasted = noises(request, PASTED_SNRS[copies]) if paste and noisy else []
-    tests = [f'noise:snr={snr},folder="{request.noise}"' for snr in TEST_SNRS]
     resnet = ResNetOptions(init=request.init, init_train="all" if request.init else None)
-    own = {"resnet": resnet} if is_resnet(setting.head) else {}
+    own: dict[str, object] = {"resnet": resnet} if is_resnet(setting.head) else {}
+    if setting.paste == "cache":
+        own["cache"] = (paste,) if paste else ()
+        augment, copies = noises(request, ALL_SNRS), request.copies or 1
+        augment = augment if data == "clean+noise" else []
+    else:
+        augment, copies = _copies(request, data, paste), request.copies or COPIES
+    tests = [f'noise:snr={snr},folder="{request.noise}"' for snr in TEST_SNRS]
     return Trial(
         setting.manifest.corpus, setting.upstream, setting.head, training_of(request, **own),
         setting.protocol, setting.labels, setting.seeds,
-        augment=(*pastes, *noisy, *(f"{paste}+{noise}" for noise in pasted)),
+        augment=tuple(augment),
         copies=copies,
         conditions=("clean", *tests),
     )  # fmt: skip
+
+
+def _copies(request: Request, data: str, paste: str) -> list[str]:
+    """What is added to the training side where pasting is done before extraction."""
+    pastes = [paste] if paste else []
+    noisy = noises(request, (SNRS,)) if data == "clean+noise" else []
+    pasted = noises(request, PASTED_SNRS[request.copies or COPIES]) if paste and noisy else []
+    return [*pastes, *noisy, *(f"{paste}+{noise}" for noise in pasted)]
 
 
 def _tables(request: Request, setting: Setting) -> list[TableSpec]:
@@ -174,4 +212,5 @@ COPYPASTE = Study(
     "Adam, best epoch on dev, weighted F1, 3 runs",
     needs="a corpus, --noise FOLDER; --music FOLDER and --init CHECKPOINT as in the paper",
     plan=plan,
+    takes=("copies", "noise", "music", "init", "paste"),
 )

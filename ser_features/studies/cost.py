@@ -32,7 +32,7 @@ from ser_features.studies.spec import (
     Request,
     Study,
     Trial,
-    check_trainings,
+    make_plan,
     unscrambled,
 )
 from ser_features.train.run import needs_frames
@@ -78,8 +78,7 @@ def dry_run(study: Study, request: Request, store: Place, results: Path) -> Docu
     Each upstream with something to extract encodes 10 s of noise once, for its speed here;
     training speed is that of records of the same head in ``results``.
     """
-    plan = study.plan(request)
-    check_trainings(plan, request)
+    plan = make_plan(study, request)
     every = needs(plan, request)
     rows = [row for need in every for row in _extraction(need, request, store)]
     columns = ("corpus", "upstream", "feature set", "stored", "to extract", "about")

@@ -105,4 +105,5 @@ CROSS_CORPUS = Study(
     protocol="5 folds that share no speaker for every corpus, superb head on the cache, UAR, 1 run",
     needs="two corpora or more",
     plan=plan,
+    takes=("swap",),
 )

@@ -181,4 +181,5 @@ DOMAIN_MISMATCH = Study(
     "epochs, mean over the last 20 % of training, weighted F1, 1 run",
     needs="two corpora or more; pedalboard (extra 'augment')",
     plan=plan,
+    takes=("copies", "swap"),
 )

@@ -24,7 +24,7 @@ from ser_features.studies.spec import (
     Request,
     Study,
     Trial,
-    check_trainings,
+    make_plan,
     unscrambled,
 )
 from ser_features.train.run import needs_frames
@@ -54,8 +54,7 @@ def run_study(
 
     Raises what ``bench`` raises, and UsageError where the request does not fit the study.
     """
-    plan = study.plan(request)
-    check_trainings(plan, request)
+    plan = make_plan(study, request)
     runner = Runner(request, store, results, progress or Silent())
     found: dict[tuple[Trial | Crossing, str], RunRecord] = {}
     for trial in plan.trials:

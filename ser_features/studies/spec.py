@@ -23,7 +23,8 @@ class Request:
 
     ``manifests`` are the corpora in the order given; ``noise`` and ``music`` folders of
     recordings, ``init`` a checkpoint of ``serfeat pretrain``. ``resnet`` changes trainings of
-    ResNet heads (its ``init`` is not read). ``inputs`` goes into the records.
+    ResNet heads (its ``init`` is not read). ``paste`` is where study ``copypaste`` joins
+    utterances. ``inputs`` goes into the records.
     """
 
     manifests: tuple[Manifest, ...]
@@ -48,6 +49,7 @@ class Request:
     weight_decays: tuple[float, ...] | None = None
     select: str | None = None
     resnet: ResNetOptions = field(default_factory=ResNetOptions)
+    paste: str | None = None
 
     @property
     def corpora(self) -> tuple[str, ...]:
@@ -230,7 +232,10 @@ More = Callable[[Evidence], Sequence[Block]]
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """A study: what it compares, whose protocol it follows, and how its tables are planned."""
+    """A study: what it compares, whose protocol it follows, and how its tables are planned.
+
+    ``takes`` are the options of ``TAKEN`` that it reads.
+    """
 
     name: str
     title: str
@@ -239,6 +244,14 @@ class Study:
     protocol: str
     needs: str
     plan: Callable[[Request], Plan]
+    takes: tuple[str, ...] = ()
+
+
+TAKEN = {
+    "copies": "copies", "noise": "noise", "music": "music", "init": "init", "swap": "swap",
+    "ratio": "ratios", "paste": "paste",
+}  # fmt: skip
+"""Options that only some studies read, and where a request has them."""
 
 
 def training_of(request: Request, **paper: object) -> Training:
@@ -248,7 +261,7 @@ def training_of(request: Request, **paper: object) -> Training:
     """
     names = ("recipe", "steps", "lrs", "weight_decays", "select")
     given = {name: getattr(request, name) for name in names if getattr(request, name) is not None}
-    training = Training(**{"device": request.device, **paper, **given})  # type: ignore[arg-type]
+    training = Training(**{"device": request.device, **paper, **given})
     return replace(training, resnet=_resnet_of(request, training.resnet))
 
 
@@ -263,11 +276,20 @@ def _resnet_of(request: Request, paper: ResNetOptions) -> ResNetOptions:
     return replace(paper, **given)
 
 
-def check_trainings(plan: Plan, request: Request) -> None:
-    """What would fail only after hours of other trainings fails here.
+def make_plan(study: Study, request: Request) -> Plan:
+    """The plan; what would fail only after hours of other trainings fails here.
 
-    Raises UsageError, TrainError.
+    Raises UsageError, TrainError, and what ``study.plan`` raises.
     """
+    given = [option for option, name in TAKEN.items() if getattr(request, name)]
+    if unread := [option for option in given if option not in study.takes]:
+        raise UsageError(f"study {study.name} does not take --{unread[0]}")
+    plan = study.plan(request)
+    _check_trainings(plan, request)
+    return plan
+
+
+def _check_trainings(plan: Plan, request: Request) -> None:
     inits = {trial.training.resnet.init for trial in plan.trials}
     if request.init is not None and inits == {None}:
         raise UsageError(f"no training of this plan starts from --init {request.init}")

@@ -154,4 +154,5 @@ SPECTROGRAM = Study(
     "batch 32, UA and WA, 1 run",
     needs="a corpus; --init CHECKPOINT of 'serfeat pretrain' for the transfer",
     plan=plan,
+    takes=("init",),
 )

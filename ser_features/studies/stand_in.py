@@ -154,4 +154,5 @@ STAND_IN = Study(
     f"{COPIES} copies of each utterance for the waveform forms",
     needs="a corpus",
     plan=plan,
+    takes=("copies",),
 )

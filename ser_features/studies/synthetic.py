@@ -131,4 +131,5 @@ SYNTHETIC = Study(
     "data is added, WA and UA, 1 run",
     needs="two corpora: the real one, then the one to add",
     plan=plan,
+    takes=("ratio",),
 )

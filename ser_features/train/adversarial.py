@@ -7,14 +7,14 @@ real data, and then the fuser takes the reversed gradient of that loss. Each ste
 own. As Adam does not feel the scale of a gradient, ``reversal`` scales the third step's rate.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from ser_features.heads.mlp import MlpHead
 from ser_features.heads.superb import SuperbStack
 
 DOMAIN = 4
@@ -153,25 +153,36 @@ def _adam(
     return torch.optim.Adam(groups, fused=True, capturable=cuda)
 
 
-class FrameAdversary:
-    """The domain classifier of one head on frames, and the reversed steps.
+Make = Callable[[list[nn.Parameter], float], torch.optim.Optimizer]
+"""An optimiser of the head's kind, from parameters and weight decay."""
+Piece = tuple[Tensor, Tensor | None, Tensor]
+"""Frames, their counts or lengths, and domains (bool) of some utterances of a minibatch."""
 
-    ``lr`` is set anew every epoch, with the head's.
+
+class FrameAdversary:
+    """The domain classifier of one head that is trained by autograd, and the reversed steps.
+
+    ``embed`` is the ``fuser``, whose parameters the reversed step moves: frames and counts to the
+    hidden layer [B, width] that the ``output`` layer reads. ``set_rate`` sets the rate of every
+    epoch, with the head's.
     """
 
     def __init__(
-        self, head: MlpHead, seed: int, lr: float, weight_decay: float, reversal: float
+        self,
+        embed: Callable[[Tensor, Any], Tensor],
+        fuser: Sequence[nn.Parameter],
+        output: nn.Linear,
+        seed: int,
+        reversal: float,
+        make: Make,
+        weight_decay: float = 0.0,
     ) -> None:
-        self._head, self._reversal = head, reversal
-        output = head.output
+        self._embed, self._fuser, self._reversal = embed, list(fuser), reversal
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.classifier = nn.Linear(output.in_features, 1).to(output.weight.device)
-        self._fuser = [p for name, p in head.named_parameters() if not name.startswith("output.")]
-        self._optimiser = torch.optim.AdamW(
-            self.classifier.parameters(), lr, weight_decay=weight_decay
-        )
-        self._reverse = torch.optim.AdamW(self._fuser, lr * reversal, weight_decay=0.0)
+        self._optimiser = make(list(self.classifier.parameters()), weight_decay)
+        self._reverse = make(self._fuser, 0.0)
         self._counts = DomainCounts(1, output.weight.device)
 
     def set_rate(self, lr: float) -> None:
@@ -179,13 +190,13 @@ class FrameAdversary:
         self._optimiser.param_groups[0]["lr"] = lr
         self._reverse.param_groups[0]["lr"] = lr * self._reversal
 
-    def update(self, batch: Sequence[tuple[Tensor, Tensor, Tensor]]) -> None:
-        """Steps two and three on a minibatch given in pieces: frames, counts, domains (bool)."""
+    def update(self, batch: Sequence[Piece]) -> None:
+        """Steps two and three on a minibatch given in pieces."""
         size = sum(len(domains) for _, _, domains in batch)
         self._optimiser.zero_grad()
         for frames, counts, domains in batch:
             with torch.no_grad():
-                hidden = self._head.embed(frames, counts)
+                hidden = self._embed(frames, counts)
             logits = self.classifier(hidden).squeeze(1)
             self._counts.add((logits > 0)[None], domains[None], torch.ones_like(domains)[None])
             (_loss(logits, domains) / size).backward()  # type: ignore[no-untyped-call]
@@ -197,14 +208,12 @@ class FrameAdversary:
         self._reverse.step()
         self._reverse.zero_grad(set_to_none=False)
 
-    def reversed_gradients(
-        self, batch: Sequence[tuple[Tensor, Tensor, Tensor]]
-    ) -> Iterator[Tensor]:
+    def reversed_gradients(self, batch: Sequence[Piece]) -> Iterator[Tensor]:
         """Minus the gradient of the mean domain loss, for each parameter of the fuser."""
         size = sum(len(domains) for _, _, domains in batch)
         sums = [torch.zeros_like(param) for param in self._fuser]
         for frames, counts, domains in batch:
-            logits = self.classifier(self._head.embed(frames, counts)).squeeze(1)
+            logits = self.classifier(self._embed(frames, counts)).squeeze(1)
             grads = torch.autograd.grad(-_loss(logits, domains) / size, self._fuser)
             for total, grad in zip(sums, grads, strict=True):
                 total.add_(grad)

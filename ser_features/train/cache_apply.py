@@ -130,6 +130,10 @@ def blended_loss(logits: Tensor, labels: Indices, drawn: CacheDraw, at: Indices)
         torch.from_numpy(each).to(logits.device)
         for each in (labels[at], labels[drawn.partner[at]], drawn.label[at])
     )
-    own, other, share = pairs
+    return two_label_loss(logits, *pairs)
+
+
+def two_label_loss(logits: Tensor, own: Tensor, other: Tensor, share: Tensor) -> Tensor:
+    """Summed cross-entropy: ``share`` [B] of that of the ``own`` label, the rest of the other."""
     losses = [cross_entropy(logits, truth, reduction="none") for truth in (own, other)]
     return (share * losses[0] + (1 - share) * losses[1]).sum()

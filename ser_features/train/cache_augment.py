@@ -49,7 +49,8 @@ CACHE_AUGMENTATIONS: Table[CacheKind] = Table(
 )  # fmt: skip
 """What ``--cache-augment`` takes. Joining is length-weighted means on pooled features, frames one
 after another on frames; whole utterances, where paper 2 joins crops of 4 s (as the resnet34 heads
-do, on their chunks)."""
+do: all of this acts on their chunks). SpecAugment by a policy is ``--spec-augment``, as it adds
+copies to the epoch."""
 
 PAIRING = ("mixup", "copypaste-se", "copypaste-n", "copypaste-n+se")
 AXES = ("time", "feature", "layer")
@@ -66,11 +67,6 @@ class CacheStep:
     def text(self) -> str:
         """As ``parse_cache`` reads it."""
         return f"{self.name}:" + ",".join(f"{key}={value:g}" for key, value in self.values)
-
-    @property
-    def pastes(self) -> bool:
-        """Whether it joins utterances and does nothing else."""
-        return self.name.startswith("copypaste-")
 
     def __getitem__(self, key: str) -> float:
         return dict(self.values)[key]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ser_features.train.cache_augment import CacheDraw
 from ser_features.train.resnet_recipes import ResNetConfig
 from ser_features.train.specaugment import POLICIES, Masks, draw_masks
 from ser_features.views import Indices
@@ -14,7 +15,8 @@ from ser_features.views import Indices
 class Chunk:
     """``length`` frames of row ``row`` from ``start``; ``masks`` are places in the whole row.
 
-    ``pasted`` is what follows it (CopyPaste).
+    ``pasted`` is what follows it (CopyPaste), ``mixed`` what is mixed in, at ``1 - share``
+    (mixup; frames and labels). ``hidden`` are masks in what came of that.
     """
 
     row: int
@@ -22,6 +24,9 @@ class Chunk:
     length: int
     masks: Masks | None = None
     pasted: "Chunk | None" = None
+    mixed: "Chunk | None" = None
+    share: float = 1.0
+    hidden: Masks | None = None
 
     @property
     def total(self) -> int:
@@ -43,14 +48,29 @@ class Batch:
         return [tuple(ordered[i] for i in part) for part in cuts]
 
 
-def paste(batch: Batch, partner: Indices) -> Batch:
-    """Each chunk with that of its partner behind it; a chunk that is its own partner stays alone.
+def augmented(batch: Batch, drawn: CacheDraw) -> Batch:
+    """Each chunk with that of its partner behind it or mixed in, and masked, as was drawn.
 
-    Paper 2, section 3.2.2: pairs are drawn inside the minibatch, each side a crop of 4 s at most.
+    A chunk that is its own partner stays alone. Paper 2, section 3.2.2: pairs are drawn inside the
+    minibatch, each side a crop of 4 s at most.
     """
-    pasted = (None if p == i else batch.chunks[p] for i, p in enumerate(partner.tolist()))
-    pairs = zip(batch.chunks, pasted, strict=True)
-    return replace(batch, chunks=tuple(replace(chunk, pasted=other) for chunk, other in pairs))
+    pairs = zip(batch.chunks, drawn.partner.tolist(), strict=True)
+    chunks = (
+        _drawn(chunk, None if p == i else batch.chunks[p], drawn, i)
+        for i, (chunk, p) in enumerate(pairs)
+    )
+    return replace(batch, chunks=tuple(chunks))
+
+
+def _drawn(chunk: Chunk, partner: Chunk | None, drawn: CacheDraw, place: int) -> Chunk:
+    masks = {
+        axis: tuple((first, end - first) for first, end in bands[place].tolist())
+        for axis, bands in drawn.bands
+    }
+    hidden = Masks(masks.get("feature", ()), masks.get("time", ())) if masks else None
+    if drawn.joined or partner is None:
+        return replace(chunk, pasted=partner, hidden=hidden)
+    return replace(chunk, mixed=partner, share=float(drawn.label[place]), hidden=hidden)
 
 
 def draw_epoch(

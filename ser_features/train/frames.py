@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ser_features.errors import TrainError
@@ -189,8 +189,14 @@ class FrameRun:
         if strategy is None or not self.extras.adversarial:
             return None
         seed = int(generator(self.fold.name, self.run.seed, DOMAIN).integers(2**62))
-        rates = (self.run.lr, self.config.weight_decay, strategy.reversal)
-        return FrameAdversary(self.head, seed, *rates)
+        head, lr, decay = self.head, self.run.lr, self.config.weight_decay
+        fuser = [p for name, p in head.named_parameters() if not name.startswith("output.")]
+
+        def make(params: list[nn.Parameter], weight_decay: float) -> torch.optim.Optimizer:
+            return torch.optim.AdamW(params, lr, weight_decay=weight_decay)
+
+        how = (seed, strategy.reversal, make, decay)
+        return FrameAdversary(head.embed, fuser, head.output, *how)
 
     def start_epoch(self, epoch: int) -> None:
         """Set the rows and the learning rate of the epoch."""

@@ -18,9 +18,11 @@ from torch.nn.functional import cross_entropy
 
 from ser_features.errors import TrainError
 from ser_features.heads.resnet34 import ResNet34, ResNetShape, shape_of
+from ser_features.train.adversarial import DOMAIN, FrameAdversary
+from ser_features.train.cache_apply import two_label_loss
 from ser_features.train.checkpoint import load_init
 from ser_features.train.checks import check_folds, check_labels
-from ser_features.train.chunks import Batch, draw_epoch, paste
+from ser_features.train.chunks import Batch, Chunk, augmented, draw_epoch
 from ser_features.train.extras import Extras, no_extras, swap_of
 from ser_features.train.resnet_recipes import ResNetConfig, halving_factor
 from ser_features.train.select import Best, dev_score, first_best
@@ -111,6 +113,7 @@ class ResNetRun:
         trained = self._initialise()
         self.network.to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._optimiser = _optimiser(config, run.lr, trained)
+        self._adversary = self._make_adversary(trained)
         self.best = Best()
         self._chosen = copy.deepcopy(self.network.state_dict())
         if len(fold.train) < 2:
@@ -128,6 +131,21 @@ class ResNetRun:
             parameter.requires_grad_(name in new)
         return [everything[name] for name in new]
 
+    def _make_adversary(self, trained: Sequence[nn.Parameter]) -> FrameAdversary | None:
+        """Its steps have optimisers of the recipe's kind; frozen layers take no part."""
+        strategy = self._extras.strategy
+        if strategy is None or not self._extras.adversarial:
+            return None
+        seed = int(generator(self.fold.name, self.run.seed, DOMAIN).integers(2**62))
+        config, lr, output = self.config, self.run.lr, self.network.output
+        fuser = [p for p in trained if all(p is not own for own in output.parameters())]
+
+        def make(params: list[nn.Parameter], weight_decay: float) -> torch.optim.Optimizer:
+            return _optimiser(replace(config, weight_decay=weight_decay), lr, params)
+
+        how = (seed, strategy.reversal, make, config.weight_decay)
+        return FrameAdversary(self._embed, fuser, output, *how)
+
     def fit(self) -> Iterator[int]:
         """Train to the end; yields the number of every epoch that is done and scored."""
         with _one_mode():
@@ -142,20 +160,24 @@ class ResNetRun:
         config, frames = self.config, self._frames
         stage = [each for each in self._stages if each.first(config.epochs) < epoch][-1]
         factor = halving_factor(epoch) if config.schedule == "halving" else 1.0
-        self._optimiser.param_groups[0]["lr"] = self.run.lr * factor * stage.factor
+        lr = self.run.lr * factor * stage.factor
+        self._optimiser.param_groups[0]["lr"] = lr
+        if self._adversary is not None:
+            self._adversary.set_rate(lr)
         rows = self._swap(stage.rows)
         self._to_training()
         for batch in draw_epoch(rows, frames.num_frames, frames.bands, config, self._order):
-            self._update(self._pasted(batch))
+            self._update(self._augmented(batch))
+        if self._adversary is not None:
+            self.best.domain_curve.append((epoch, self._adversary.accuracy()))
 
-    def _pasted(self, batch: Batch) -> Batch:
-        """CopyPaste, where it was asked for and drawn for this minibatch."""
+    def _augmented(self, batch: Batch) -> Batch:
+        """What augmentation on the cache draws for this minibatch."""
         if self._extras.cache is None:
             return batch
         labels = self._labels[[chunk.row for chunk in batch.chunks]]
         lengths = np.array([chunk.length for chunk in batch.chunks], np.int64)
-        drawn = self._extras.cache.draw(labels, lengths, self._cache_rng)
-        return paste(batch, drawn.partner) if drawn.joined else batch
+        return augmented(batch, self._extras.cache.draw(labels, lengths, self._cache_rng))
 
     def _to_training(self) -> None:
         """Frozen convolutions stay in evaluation mode: their statistics are the checkpoint's."""
@@ -170,21 +192,50 @@ class ResNetRun:
 
     def _update(self, batch: Batch) -> None:
         self._optimiser.zero_grad()
-        for part in batch.micro_batches(self.config.micro_batch):
-            longest = part[0].total
-            length = max(batch.frames, longest) if self.config.pad_to_chunk else longest
-            frames = self._frames.chunks(part, length).to(self._device)
-            labels = torch.from_numpy(self._labels[[chunk.row for chunk in part]])
-            logits = self._logits(frames)
-            loss = cross_entropy(logits, labels.to(self._device), reduction="sum")
+        parts = batch.micro_batches(self.config.micro_batch)
+        for part in parts:
+            loss = self._loss(self._logits(self._read(batch, part)), part)
             (loss / len(batch.chunks)).backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
+        if self._adversary is not None:
+            self._adversary.update([(self._read(batch, p), None, self._domains(p)) for p in parts])
+
+    def _read(self, batch: Batch, part: Sequence[Chunk]) -> Tensor:
+        """Frames [B, T, bands] of a micro-batch, whose longest chunk is the first."""
+        longest = part[0].total
+        length = max(batch.frames, longest) if self.config.pad_to_chunk else longest
+        return self._frames.chunks(part, length).to(self._device)
+
+    def _loss(self, logits: Tensor, part: Sequence[Chunk]) -> Tensor:
+        """Summed over the chunks; of both labels where two are mixed."""
+        own = self._labels_of([chunk.row for chunk in part])
+        if all(chunk.mixed is None for chunk in part):
+            return cross_entropy(logits, own, reduction="sum")
+        other = self._labels_of([(chunk.mixed or chunk).row for chunk in part])
+        share = torch.tensor([chunk.share for chunk in part], device=self._device)
+        return two_label_loss(logits, own, other, share)
+
+    def _labels_of(self, rows: list[int]) -> Tensor:
+        return torch.from_numpy(self._labels[rows]).to(self._device)
+
+    def _domains(self, part: Sequence[Chunk]) -> Tensor:
+        added = self._extras.added[[chunk.row for chunk in part]]
+        return torch.from_numpy(added).to(self._device)
 
     def _logits(self, frames: Tensor, lengths: Tensor | None = None) -> Tensor:
         low = self.config.precision == "bfloat16"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=low):
             logits: Tensor = self.network(frames, lengths)
         return logits
+
+    def _embed(self, frames: Tensor, lengths: Tensor | None) -> Tensor:
+        """The hidden layer for the domain steps, which leave running statistics as they are."""
+        low = self.config.precision == "bfloat16"
+        with (
+            torch.autocast(self._device.type, torch.bfloat16, enabled=low),
+            _kept_statistics(self.network),
+        ):
+            return self.network.embed(frames, lengths)
 
     def _score(self, epoch: int) -> None:
         """Score dev, and keep the weights where they are best."""
@@ -226,6 +277,20 @@ def _one_mode() -> Iterator[None]:
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before
 
 
+@contextmanager
+def _kept_statistics(network: nn.Module) -> Iterator[None]:
+    """Batch normalisation by the batch, its running statistics unchanged."""
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum
+
+
 def _optimiser(
     config: ResNetConfig, lr: float, parameters: list[nn.Parameter]
 ) -> torch.optim.Optimizer:
@@ -253,5 +318,6 @@ def _choose(
         dev_curve=tuple(best.curve),
         layer_weights=(),
         seconds=seconds,
+        domain_curve=tuple(best.domain_curve),
         late=tuple(best.late),
     )

@@ -59,7 +59,7 @@ class Spectrograms:
         return normalized(frames, self._config.frame_norm)
 
     def chunks(self, chunks: Sequence[Chunk], length: int) -> Tensor:
-        """Chunks [B, length, bands] with what is pasted, shorter ones repeated from their start."""
+        """Chunks [B, length, bands] as they were drawn, shorter ones repeated from their start."""
         parts = [self._chunk(chunk) for chunk in chunks]
         return torch.stack([part[torch.arange(length) % len(part)] for part in parts])
 
@@ -68,7 +68,13 @@ class Spectrograms:
         if chunk.masks is not None:
             frames = apply_masks(frames, chunk.masks)
         part = frames[chunk.start : chunk.start + chunk.length]
-        return part if chunk.pasted is None else torch.cat([part, self._chunk(chunk.pasted)])
+        if chunk.pasted is not None:
+            part = torch.cat([part, self._chunk(chunk.pasted)])
+        if chunk.mixed is not None:
+            other = self._chunk(chunk.mixed)
+            other = other[torch.arange(len(part)) % len(other)]
+            part = chunk.share * part + (1 - chunk.share) * other
+        return part if chunk.hidden is None else apply_masks(part, chunk.hidden)
 
     def whole(self, rows: Indices) -> tuple[Tensor, Tensor]:
         """Whole spectrograms, padded with zeros: [B, longest, bands], and their lengths [B]."""

@@ -110,14 +110,8 @@ class Training:
             "a checkpoint to select": self.select is not None,
             "augmentation on the cache": bool(self.cache),
         }
-        if is_resnet(head) and self.strategy is not None and self.strategy.name == "adversarial":
-            raise UsageError(f"head {head!r} does not know the strategy 'adversarial'")
-        other = [step.name for step in self.cache_steps(head) if not step.pastes]
-        if is_resnet(head) and other:
-            raise UsageError(
-                f"head {head!r} does not know {other[0]!r}: it takes copypaste-se, copypaste-n and "
-                "copypaste-n+se, and masks by --spec-augment"
-            )
+        if is_resnet(head) and any(s.name == "layer-mask" for s in self.cache_steps(head)):
+            raise UsageError(f"head {head!r} reads a spectrogram, which has no layers to mask")
         if any(asked.values()) and head in ("linear", "layers"):
             what = " or ".join(name for name, there in asked.items() if there)
             raise UsageError(

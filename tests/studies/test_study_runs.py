@@ -16,7 +16,7 @@ from ser_features.studies import cost
 from ser_features.studies.outputs import study_csv, study_document, study_json
 from ser_features.studies.published import read_paper
 from ser_features.studies.run import run_study
-from ser_features.studies.spec import Request, check_trainings
+from ser_features.studies.spec import Request, Trial, make_plan
 from ser_features.studies.table import STUDIES
 from ser_features.train.resnet_recipes import ResNetOptions
 from study_factory import four_emotions, manifest_of, noise_folder
@@ -128,7 +128,8 @@ def test_copypaste(iemocap: Any, tmp_path: Path, monkeypatch: Any) -> None:
 
 
 def test_four_of_five_rows_are_pasted_as_often_noisy_as_not(iemocap: Any, tmp_path: Path) -> None:
-    request = Request((iemocap,), ("mfcc",), noise=noise_folder(tmp_path / "noise"))
+    noise = noise_folder(tmp_path / "noise")
+    request = Request((iemocap,), ("mfcc",), noise=noise, paste="waveform")
     for trial in STUDIES["copypaste"].plan(request).trials:
         rows = [("clean",), *((text,) for text in trial.augment for _ in range(trial.copies))]
         pasted = [text for (text,) in rows if "copypaste" in text]
@@ -138,6 +139,30 @@ def test_four_of_five_rows_are_pasted_as_often_noisy_as_not(iemocap: Any, tmp_pa
         if noisy and pasted:
             both = [text for text in pasted if "noise:" in text]
             assert len(both) / len(pasted) == pytest.approx(len(noisy) / len(rows))
+
+
+def test_the_papers_network_pastes_anew_in_four_of_five_minibatches(
+    iemocap: Any, tmp_path: Path
+) -> None:
+    request = Request((iemocap,), noise=noise_folder(tmp_path / "n"), music=tmp_path / "m")
+    plan = STUDIES["copypaste"].plan(request)
+    assert len(plan.trials) == 8
+    for (data, paste), entry in plan.tables[0].entries.items():
+        trial = entry.trial
+        assert isinstance(trial, Trial)
+        steps = trial.training.cache_steps(trial.head)
+        names = {"none": [], "SE-CP": ["se"], "N-CP": ["n"], "N+SE-CP": ["n+se"]}[paste]
+        assert [(s.name, s["share"]) for s in steps] == [(f"copypaste-{n}", 0.8) for n in names]
+        kinds = [text.partition(",")[0] for text in trial.augment]
+        six = [f"{kind}:snr={snr}" for kind in ("noise", "music") for snr in (10, 5, 0)]
+        assert (kinds, trial.copies) == (six if data == "clean+noise" else [], 1)
+    assert not any("before training" in each for each in plan.deviations)
+    pooled = STUDIES["copypaste"].plan(replace(request, head="superb", paste="cache"))
+    assert any("whole, without crops" in each for each in pooled.deviations)
+    with pytest.raises(UsageError, match="unknown way to paste 'both'"):
+        STUDIES["copypaste"].plan(replace(request, paste="both"))
+    with pytest.raises(UsageError, match="study upstreams does not take --noise"):
+        make_plan(STUDIES["upstreams"], request)
 
 
 def test_domain_mismatch(iemocap: Any, other: Any, tmp_path: Path, monkeypatch: Any) -> None:
@@ -191,6 +216,7 @@ def test_the_ablation_of_paper_4_is_every_combination(iemocap: Any) -> None:
 
 
 def test_what_was_asked_of_the_network_is_in_every_training_and_said(iemocap: Any) -> None:
+    plain = ResNetOptions()
     asked = ResNetOptions(vad=True, init_train="all", precision="bfloat16")
     request = Request((iemocap,), init="speakers.safetensors", resnet=asked, select="last")
     plan = STUDIES["spectrogram"].plan(request)
@@ -203,9 +229,9 @@ def test_what_was_asked_of_the_network_is_in_every_training_and_said(iemocap: An
     varied = replace(request, resnet=ResNetOptions(pooling="mean"))
     with pytest.raises(UsageError, match="compares what --pooling asks for"):
         STUDIES["spectrogram"].plan(varied)
-    for wrong in (replace(request, init=None), replace(request, head="superb")):
+    for wrong in (replace(request, init=None), replace(request, head="superb", resnet=plain)):
         with pytest.raises(UsageError, match="--init"):
-            check_trainings(STUDIES["spectrogram"].plan(wrong), wrong)
+            make_plan(STUDIES["spectrogram"], wrong)
 
 
 def test_dry_run_does_nothing_and_says_what_it_would(

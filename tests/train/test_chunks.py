@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ser_features.train.chunks import Batch, Chunk, draw_epoch, paste
+from ser_features.train.cache_augment import CacheAugment, CacheDraw, parse_cache
+from ser_features.train.chunks import Batch, Chunk, augmented, draw_epoch
 from ser_features.train.resnet_recipes import RESNET_RECIPES
 from ser_features.train.specaugment import POLICIES
 
@@ -66,11 +67,46 @@ def test_every_start_and_every_length_is_drawn() -> None:
     assert starts == {(10, s) for s in range(5)} | {(12, s) for s in range(3)}
 
 
+def drawn_for(partner: np.ndarray, *, joined: bool) -> CacheDraw:
+    own = np.linspace(0.1, 0.9, len(partner)).astype(np.float32)
+    return CacheDraw(partner, own, 1 - own, own, joined, ())
+
+
+@given(
+    st.lists(st.integers(1, 30), min_size=2, max_size=12),
+    st.sampled_from([(), ("copypaste-se:share=1",), ("mixup",)]),
+    st.sampled_from([0.0, 0.3, 1.0]),
+    st.integers(0, 99),
+)
+def test_masks_lie_in_the_chunk_and_mixing_keeps_the_weight(
+    lengths: list[int], pairing: tuple[str, ...], p: float, seed: int
+) -> None:
+    batch = Batch(30, tuple(Chunk(i, 2 * i, n) for i, n in enumerate(lengths)))
+    masks = (f"time-mask:p={p},masks=2", "feature-mask:p=0.5")
+    cache = CacheAugment(parse_cache((*pairing, *masks), frames=True), 1, 8)
+    labels, rng = np.arange(len(lengths)) % 2, np.random.default_rng(seed)
+    drawn = cache.draw(labels, np.array(lengths), rng)
+    for i, chunk in enumerate(augmented(batch, drawn).chunks):
+        partner = batch.chunks[drawn.partner[i]]
+        alone = drawn.partner[i] == i
+        assert chunk.mixed == (partner if pairing == ("mixup",) and not alone else None)
+        assert chunk.share == (1.0 if chunk.mixed is None else drawn.label[i])
+        assert (chunk.pasted is not None) == ("copypaste" in "".join(pairing) and not alone)
+        assert chunk.hidden is not None
+        assert len(chunk.hidden.frames) == 2
+        for start, width in chunk.hidden.frames:
+            assert 0 <= start <= start + width <= chunk.total
+            assert width <= p * chunk.total
+        ((start, width),) = chunk.hidden.bands
+        assert 0 <= start <= start + width <= 8
+        assert width <= 4
+
+
 @given(st.lists(st.integers(1, 30), min_size=2, max_size=12), st.integers(0, 99))
 def test_pasting_follows_the_partner_and_leaves_singles(lengths: list[int], seed: int) -> None:
     batch = Batch(30, tuple(Chunk(i, 2 * i, n) for i, n in enumerate(lengths)))
     partner = np.random.default_rng(seed).integers(0, len(lengths), len(lengths))
-    found = paste(batch, partner)
+    found = augmented(batch, drawn_for(partner, joined=True))
     for i, (chunk, p) in enumerate(zip(found.chunks, partner.tolist(), strict=True)):
         assert (chunk.row, chunk.start, chunk.length) == (i, 2 * i, lengths[i])
         assert chunk.pasted == (None if p == i else batch.chunks[p])

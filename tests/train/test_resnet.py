@@ -29,6 +29,7 @@ from ser_features.train.specaugment import Masks
 from ser_features.train.spectrograms import Spectrograms, normalized
 from ser_features.train.stack import StandIns
 from ser_features.train.strategies import Strategy
+from ser_features.train.superb import RunOutcome
 from ser_features.views import FrameView
 
 
@@ -135,6 +136,22 @@ def test_chunks_are_masked_and_repeated_as_drawn() -> None:
     assert (hidden[:, :2] == 0).all()
     assert (hidden[[1, 7]] == 0).all()
     torch.testing.assert_close(hidden[0, 2:], whole[4, 2:])
+
+
+def test_chunks_are_mixed_and_then_hidden() -> None:
+    view = planted_view()
+    frames = Spectrograms(view, np.arange(COUNT), replace(QUICK, frame_norm="none"))
+    one, two = (torch.from_numpy(view.read(row)[:, 0]) for row in (3, 5))
+    mixed = Chunk(3, 4, 6, mixed=Chunk(5, 1, 4), share=0.75)
+    cycled = two[[1, 2, 3, 4, 1, 2]]
+    (found,) = frames.chunks([mixed], 6)
+    torch.testing.assert_close(found, 0.75 * one[4:10] + 0.25 * cycled)
+    hidden = replace(mixed, hidden=Masks(bands=((2, 3),), frames=((1, 2),)))
+    (masked,) = frames.chunks([hidden], 8)
+    assert (masked[:, 2:5] == 0).all()
+    assert (masked[[1, 2, 7]] == 0).all()  # repeated as it is
+    torch.testing.assert_close(masked[[0, 3, 4, 5, 6]][:, :2], found[[0, 3, 4, 5, 0]][:, :2])
+    torch.testing.assert_close(frames.chunks([Chunk(3, 4, 6)], 6)[0], one[4:10])
 
 
 def test_voiced_frames_alone_are_kept_and_normalised() -> None:
@@ -287,8 +304,74 @@ def test_copypaste_joins_chunks_of_the_same_class_in_its_share_of_the_minibatche
                 assert labels[chunk.row] == labels[chunk.pasted.row]
 
 
-def test_training_with_copypaste_learns_the_planted_class() -> None:
-    cache = CacheAugment(parse_cache(["copypaste-se"], frames=True), 1, BANDS)
+def test_mixed_chunks_teach_both_labels_in_their_shares() -> None:
+    """The gradient of an update is that of the blended loss."""
+    config = replace(QUICK, chunks=(16,), optimiser="sgd", lrs=(1e-2,))
+    chunks = [Chunk(0, 0, 16), Chunk(1, 0, 16), Chunk(2, 0, 16)]
+    mixed = (
+        replace(chunks[0], mixed=chunks[1], share=0.7),
+        replace(chunks[1], mixed=chunks[2], share=0.4),
+        chunks[2],
+    )
+    run = started(config)
+    run.network.eval()
+    before = {k: v.clone() for k, v in run.network.named_parameters()}
+    frames = run._frames.chunks(mixed, 16)
+    losses = torch.nn.functional.log_softmax(run.network(frames), dim=1)
+    share = torch.tensor([[0.7, 0.3], [0.6, 0.4], [1, 0]])  # labels 0, 1, 0
+    grads = torch.autograd.grad(-(share * losses).sum() / 3, list(run.network.parameters()))
+    run._update(Batch(16, mixed))
+    for (name, value), grad in zip(run.network.named_parameters(), grads, strict=True):
+        torch.testing.assert_close(value.detach(), before[name] - 1e-2 * grad)
+
+
+def adversarial(reversal: float, epochs: int = 12) -> RunOutcome:
+    """Added rows are loud in a band of their own."""
+    added = np.arange(COUNT) % 3 == 0
+    view = planted_view()
+    frames = {name: view.read(i).copy() for i, name in enumerate(view.ids)}
+    for i, name in enumerate(view.ids):
+        frames[name][:, 0, 6] += 4 * np.sin(np.arange(len(frames[name]))) * added[i]
+    features = FakeFeatures(frames)
+    extras = replace(
+        no_extras(COUNT), added=added, strategy=Strategy("adversarial", reversal=reversal)
+    )
+    config = replace(QUICK, epochs=epochs, batch=10, select="last", lrs=(1e-3,))
+    (outcome,) = run_resnet(
+        FrameView(features, features.ids), planted_labels(), [FOLD], [0], config, extras=extras
+    )
+    return outcome
+
+
+def test_a_planted_domain_is_found_and_then_forgotten() -> None:
+    found, hidden = adversarial(0.0), adversarial(1.0)
+    assert [epoch for epoch, _ in found.domain_curve] == list(range(1, 13))
+    assert np.mean([heard for _, heard in found.domain_curve[-4:]]) > 0.9
+    assert np.mean([heard for _, heard in hidden.domain_curve[-4:]]) < 0.7
+    assert hidden.schedule == (
+        {"after": 0, "num_real": 13, "num_added": 7, "lr_factor": 1.0},
+    )  # fmt: skip
+
+
+def test_domain_steps_leave_running_statistics_alone() -> None:
+    run = started(QUICK)
+    run.network.train()
+    frames = run._frames.chunks([Chunk(i, 0, 16) for i in range(3)], 16)
+    before = {k: v.clone() for k, v in run.network.state_dict().items() if "running" in k}
+    hidden = run._embed(frames, None)
+    after = run.network.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    torch.testing.assert_close(run.network.output(hidden), run.network(frames))
+    changed = run.network.state_dict()
+    assert not all(torch.equal(value, changed[name]) for name, value in before.items())
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [["copypaste-se"], ["mixup", "time-mask:p=0.1"], ["copypaste-n+se", "feature-mask"]],
+)
+def test_training_on_augmented_chunks_learns_the_planted_class(texts: list[str]) -> None:
+    cache = CacheAugment(parse_cache(texts, frames=True), 1, BANDS, neutral=0)
     config = replace(QUICK, epochs=12, batch=5)
     extras = replace(no_extras(COUNT), cache=cache)
     (outcome,) = run_resnet(planted_view(), planted_labels(), [FOLD], [0], config, extras=extras)

@@ -1,6 +1,7 @@
 """Strategies: their schedules, their gradients, and that a run in a stack is a run alone."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fake_features import FakeFeatures
+from resnet_factory import thin_shape
 from ser_features.errors import TrainError
 from ser_features.heads.mlp import FrameShape
 from ser_features.heads.superb import SuperbShape, SuperbStack, initial_weights
@@ -17,6 +19,7 @@ from ser_features.train.extras import Extras
 from ser_features.train.frame_recipes import FrameConfig
 from ser_features.train.frames import build_head, run_frames
 from ser_features.train.recipes import SuperbConfig
+from ser_features.train.resnet import build_network
 from ser_features.train.stack import EpochStream, IndexedFold, StagedStream, StandIns
 from ser_features.train.strategies import STRATEGIES, Strategy, parse_strategy, plan_stages
 from ser_features.train.superb import train_superb
@@ -196,26 +199,45 @@ def test_the_domain_steps_have_the_gradients_of_autograd(layers: int) -> None:
 @pytest.mark.parametrize("name", ["mlp", "attentive", "statistics"])
 def test_the_reversed_step_of_a_frame_head_passes_gradcheck(name: str) -> None:
     head = build_head(name, FrameShape(2, 4, 3, 5), 0).double()
-    adversary = FrameAdversary(head, 1, 1e-2, 0.0, 1.0)
-    adversary.classifier.double()
     generator = torch.Generator().manual_seed(0)
     frames = torch.randn(9, 2, 4, dtype=torch.float64, generator=generator)
     counts, domains = torch.tensor([4, 2, 3]), torch.tensor([True, False, True])
-    whole = list(adversary.reversed_gradients([(frames, counts, domains)]))
     parts = [(frames[:4], counts[:1], domains[:1]), (frames[4:], counts[1:], domains[1:])]
-    for one, other in zip(whole, adversary.reversed_gradients(parts), strict=True):
+    check_reversed_step(head, (frames, counts, domains), parts, every=3)
+
+
+@pytest.mark.parametrize("name", ["resnet34-copypaste", "resnet34-transfer"])
+def test_the_reversed_step_of_a_resnet_passes_gradcheck(name: str) -> None:
+    pooling = "attention" if name == "resnet34-copypaste" else "statistics"
+    # normalisation is frozen: with that of the batch, the parts would matter
+    network = build_network(thin_shape(name, 8, 3, pooling), 0).double().eval()
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randn(3, 20, 8, dtype=torch.float64, generator=generator)
+    domains = torch.tensor([True, False, True])
+    parts = [(frames[:1], None, domains[:1]), (frames[1:], None, domains[1:])]
+    check_reversed_step(network, (frames, None, domains), parts, every=61)
+
+
+def check_reversed_step(head: Any, whole: Any, parts: list[Any], every: int) -> None:
+    """Minus the slope of the domain loss in every so many parameters; the sum over parts."""
+    fuser = [p for key, p in head.named_parameters() if not key.startswith("output.")]
+    make = lambda params, decay: torch.optim.AdamW(params, 1e-2, weight_decay=decay)  # noqa: E731
+    adversary = FrameAdversary(head.embed, fuser, head.output, 1, 1.0, make)
+    adversary.classifier.double()
+    grads = list(adversary.reversed_gradients([whole]))
+    for one, other in zip(grads, adversary.reversed_gradients(parts), strict=True):
         torch.testing.assert_close(one, other)
+    *inputs, domains = whole
 
     def loss() -> float:
         with torch.no_grad():
-            logits = adversary.classifier(head.embed(frames, counts)).squeeze(1)
+            logits = adversary.classifier(head.embed(*inputs)).squeeze(1)
             wanted = domains.double()
             return float(torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted))
 
-    fuser = [p for key, p in head.named_parameters() if not key.startswith("output.")]
-    for param, grad in zip(fuser, whole, strict=True):
+    for param, grad in zip(fuser, grads, strict=True):
         flat = param.data.view(-1)
-        for i in range(0, flat.numel(), 3):
+        for i in range(0, flat.numel(), every):
             flat[i] += 1e-6
             above = loss()
             flat[i] -= 2e-6
