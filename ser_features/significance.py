@@ -9,30 +9,39 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import sparse, stats
+from scipy import stats
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from ser_features.resampling import (
+    METRICS,
+    Floats,
+    Ints,
+    Outcomes,
+    clusters_of,
+    ratio,
+    resampled,
+    scores,
+    units_of,
+)
 
-METRICS = ("uar", "wa", "macro_f1", "weighted_f1")
+__all__ = [
+    "METRICS",
+    "Difference",
+    "Interval",
+    "Outcomes",
+    "compare",
+    "difference_interval",
+    "estimator_of",
+    "holm",
+    "interval",
+    "paired",
+    "point",
+    "scores",
+]
+
 _CELLS = 4_000_000  # numbers held at a time
 _FEW_UNITS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Outcomes:
-    """What was predicted for every tested utterance: arrays over items [N], seeds [K].
-
-    An item is one utterance in one test fold. ``truth`` [N], ``fold`` [N] and ``speaker`` [N] are
-    indices from 0 (a speaker of -1 is not known); ``predictions`` [K, N] are label indices.
-    """
-
-    truth: Ints
-    fold: Ints
-    speaker: Ints
-    predictions: Ints
-    num_labels: int
+_SUMS = ("uar", "wa")
+"""Metrics whose difference is a sum over utterances."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +56,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A paired comparison: the difference of the two UARs and its two-sided p, not yet corrected.
+    """A paired comparison: the difference of the scores and its two-sided p, not yet corrected.
 
     ``test`` is ``permutation``, ``jackknife`` or ``none needed`` (the systems are always equal).
     """
@@ -73,7 +82,7 @@ def estimator_of(outcomes: Outcomes) -> str:
 def point(outcomes: Outcomes, metric: str = "uar", estimator: str = "pooled") -> float:
     """The metric itself: mean over seeds of the fold mean or of the pooled score, 0…1."""
     ones = np.ones((1, len(outcomes.truth)))
-    values = _resampled(outcomes, np.arange(len(outcomes.truth)), ones, metric, estimator)
+    values = resampled(outcomes, np.arange(len(outcomes.truth)), ones, metric, estimator)
     return float(values[0])
 
 
@@ -91,14 +100,14 @@ def interval(
     Percentiles are expanded for few units as in Hesterberg (2015, The American Statistician 69(4),
     section 5): nominal coverage of a t interval instead of the narrow plain percentile.
     """
-    cluster, sizes, unit = _clusters(outcomes)
+    cluster, sizes, unit = clusters_of(outcomes)
     num_units, rng = int(sizes.sum()), np.random.default_rng(seed)
     num_cells = (int(outcomes.fold.max()) + 1) * outcomes.num_labels**2
     batch, values = max(1, _CELLS // max(len(sizes), num_cells)), []
     for start in range(0, num_resamples, batch):
         count = min(batch, num_resamples - start)
         draws = rng.multinomial(num_units, sizes / num_units, size=count)  # [B, cluster]
-        values.append(_resampled(outcomes, cluster, draws / sizes, metric, estimator))
+        values.append(resampled(outcomes, cluster, draws / sizes, metric, estimator))
     tail = _expanded_tail(num_units, level)
     low, high = np.quantile(np.concatenate(values), [tail, 1 - tail])
     return Interval(float(low), float(high), unit, num_units)
@@ -108,32 +117,38 @@ def compare(
     first: Outcomes,
     second: Outcomes,
     estimator: str = "pooled",
+    metric: str = "uar",
     *,
     num_resamples: int = 9999,
     seed: int = 0,
 ) -> Difference:
-    """Whether two systems differ in UAR on the same items.
+    """Whether two systems differ in a metric on the same items.
 
-    The truth is shared, so the difference of two UARs is a sum of one term per unit (speaker or
-    utterance). From 20 units on: a paired permutation test that swaps the two systems within
+    The truth is shared, so the difference of two UARs or WAs is a sum of one term per unit (speaker
+    or utterance). From 20 units on: a paired permutation test that swaps the two systems within
     units. With fewer, a swap test cannot reach a p that survives a correction for many rows
     (2/1024 for ten speakers); there the standard error comes from leaving out one unit at a time,
     with Student's t for few units (Cameron, Gelbach and Miller 2008, Review of Economics and
-    Statistics 90(3)). Raises ValueError where the items differ.
+    Statistics 90(3)). F1 is no such sum: it takes the latter whatever the number of units. Raises
+    ValueError where the items differ.
     """
     if not paired(first, second):
         raise ValueError("the two systems were not tested on the same utterances and folds")
-    cluster, unit = _units(first)
-    terms, share = _terms(first, second, estimator)
+    cluster, unit = units_of(first)
+    label = first.truth if metric in ("uar", "macro_f1") else np.zeros_like(first.truth)
+    terms, share = _terms(first, second, label, estimator)
     sums = np.bincount(cluster, terms).astype(np.float64)  # [unit]
-    if not sums.any():
-        return Difference(0.0, 1.0, unit, len(sums), "none needed")
-    if len(sums) >= _FEW_UNITS:
-        p, test = _permutation(sums, num_resamples, seed), "permutation"
+    if metric in _SUMS and len(sums) >= _FEW_UNITS and sums.any():
+        p = _permutation(sums, num_resamples, seed)
+        return Difference(float(sums.sum()), p, unit, len(sums), "permutation")
+    if metric in _SUMS:
+        difference, error = float(sums.sum()), _jackknife(terms, share, label, cluster)
     else:
-        error = max(_jackknife(terms, share, first.truth, cluster), float(share.max()))
-        p, test = _few_units(float(sums.sum()), error, len(sums)), "jackknife"
-    return Difference(float(sums.sum()), p, unit, len(sums), test)
+        difference, error = _left_out(first, second, metric, estimator)
+    if not (difference or error):
+        return Difference(0.0, 1.0, unit, len(sums), "none needed")
+    p = _few_units(difference, max(error, float(share.max())), len(sums))
+    return Difference(difference, p, unit, len(sums), "jackknife")
 
 
 def difference_interval(
@@ -153,7 +168,7 @@ def difference_interval(
     """
     if not paired(first, second):
         raise ValueError("the two systems were not tested on the same utterances and folds")
-    cluster, unit = _units(first)
+    cluster, unit = units_of(first)
     num_units, rng = int(cluster.max()) + 1, np.random.default_rng(seed)
     batch, values = max(1, _CELLS // num_units), []
     for start in range(0, num_resamples, batch):
@@ -161,8 +176,8 @@ def difference_interval(
         draws = rng.multinomial(num_units, np.full(num_units, 1 / num_units), size=count)
         weights = draws.astype(np.float64)
         values.append(
-            _resampled(first, cluster, weights, metric, estimator)
-            - _resampled(second, cluster, weights, metric, estimator)
+            resampled(first, cluster, weights, metric, estimator)
+            - resampled(second, cluster, weights, metric, estimator)
         )
     tail = _expanded_tail(num_units, level)
     low, high = np.quantile(np.concatenate(values), [tail, 1 - tail])
@@ -189,90 +204,14 @@ def paired(first: Outcomes, second: Outcomes) -> bool:
     return all(np.array_equal(getattr(first, n), getattr(second, n)) for n in names)
 
 
-def _units(outcomes: Outcomes) -> tuple[Ints, str]:
-    """The unit of each item, and what the units are."""
-    known, unit = np.unique(outcomes.speaker, return_inverse=True)
-    if len(known) > 1 and known[0] >= 0:
-        return unit, "speakers"
-    return np.arange(len(outcomes.truth)), "utterances"
-
-
-def _clusters(outcomes: Outcomes) -> tuple[Ints, Ints, str]:
-    """Cluster of each item, units in each cluster, what the units are.
-
-    Utterances that are alike in all that matters (truth, fold, predictions) form one cluster of
-    many units: drawing from it is the same as drawing them one by one.
-    """
-    cluster, unit = _units(outcomes)
-    if unit == "speakers":
-        return cluster, np.ones(cluster.max() + 1, np.int64), unit
-    pattern = np.vstack([outcomes.truth, outcomes.fold, outcomes.predictions])
-    _, cluster, sizes = np.unique(pattern, axis=1, return_inverse=True, return_counts=True)
-    return cluster.ravel(), sizes, unit
-
-
-def _resampled(
-    outcomes: Outcomes, cluster: Ints, weights: Floats, metric: str, estimator: str
-) -> Floats:
-    """The metric under each row of cluster weights [B, cluster], mean over seeds: [B]."""
-    fold = outcomes.fold if estimator == "folds" else np.zeros_like(outcomes.fold)
-    num_folds, num_labels = int(fold.max()) + 1, outcomes.num_labels
-    share = _fold_share(fold, cluster, weights)  # [B, fold]
-    total = np.zeros(len(weights))
-    for predictions in outcomes.predictions:
-        cell = (fold * num_labels + outcomes.truth) * num_labels + predictions
-        shape = (num_folds * num_labels**2, weights.shape[1])
-        counts = sparse.csr_array((np.ones(len(cell)), (cell, cluster)), shape=shape)
-        confusion = (counts @ weights.T).T.reshape(-1, num_folds, num_labels, num_labels)
-        total += (share * scores(confusion, metric)).sum(axis=1)
-    return total / len(outcomes.predictions)
-
-
-def _fold_share(fold: Ints, cluster: Ints, weights: Floats) -> Floats:
-    """What part each fold has in the mean [B, fold]: equal when all its utterances are drawn.
-
-    Under leave-one-speaker-out this makes resampling speakers the same as resampling folds.
-    """
-    shape = (weights.shape[1], int(fold.max()) + 1)
-    lies_in = sparse.csr_array((np.ones(len(fold)), (cluster, fold)), shape=shape)
-    drawn = (weights @ lies_in) / np.bincount(fold)
-    share: Floats = drawn / drawn.sum(axis=1, keepdims=True)
-    return share
-
-
-def scores(confusion: Floats, metric: str) -> Floats:
-    """A metric of many confusion matrices [..., truth, prediction] at once, 0…1.
-
-    The same numbers as ``ser_features.metrics``, thousands at a time: labels without a test
-    utterance enter no mean over labels. Matrices without any utterance score 0.
-    """
-    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
-    truth, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
-    if metric == "wa":
-        return _ratio(hits.sum(axis=-1), truth.sum(axis=-1))
-    if metric == "uar":
-        return _ratio(_ratio(hits, truth).sum(axis=-1), (truth > 0).sum(axis=-1))
-    f1 = _ratio(2 * hits, truth + predicted)
-    if metric == "macro_f1":
-        return _ratio((f1 * (truth > 0)).sum(axis=-1), (truth > 0).sum(axis=-1))
-    if metric == "weighted_f1":
-        return _ratio((f1 * truth).sum(axis=-1), truth.sum(axis=-1))
-    raise ValueError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}")
-
-
-def _ratio(above: Floats, below: Floats) -> Floats:
-    shape = np.broadcast_shapes(above.shape, below.shape)
-    return np.divide(above, below, out=np.zeros(shape), where=below > 0)
-
-
-def _terms(first: Outcomes, second: Outcomes, estimator: str) -> tuple[Floats, Floats]:
-    """What each item adds to the difference of the two UARs (they sum to it), and the most that
-    it could add."""
+def _terms(first: Outcomes, second: Outcomes, label: Ints, estimator: str) -> tuple[Floats, Floats]:
+    """What each item adds to the difference of the mean recalls over ``label`` (they sum to it),
+    and the most that it could add. With one label for all it is the accuracy's."""
     fold = first.fold if estimator == "folds" else np.zeros_like(first.fold)
-    support = np.zeros((int(fold.max()) + 1, first.num_labels))
-    np.add.at(support, (fold, first.truth), 1.0)
+    support = np.zeros((int(fold.max()) + 1, int(label.max()) + 1))
+    np.add.at(support, (fold, label), 1.0)
     num_seen = (support > 0).sum(axis=1)  # labels in each fold
-    share = 1 / (len(support) * num_seen[fold] * support[fold, first.truth])
+    share = 1 / (len(support) * num_seen[fold] * support[fold, label])
     right = [(each.predictions == each.truth).mean(axis=0) for each in (first, second)]
     return share * (right[0] - right[1]), share
 
@@ -291,9 +230,27 @@ def _jackknife(terms: Floats, share: Floats, truth: Ints, cluster: Ints) -> floa
     left = weights - below
     left[left < 1e-12] = 0.0
     kept = np.where(left > 0, weights, 0.0)
-    without = (kept * _ratio(above.sum(axis=0) - above, left)).sum(axis=1) / kept.sum(axis=1)
+    without = (kept * ratio(above.sum(axis=0) - above, left)).sum(axis=1) / kept.sum(axis=1)
     num = len(without)
     return float(np.sqrt((num - 1) / num * ((without - without.mean()) ** 2).sum()))
+
+
+def _left_out(
+    first: Outcomes, second: Outcomes, metric: str, estimator: str
+) -> tuple[float, float]:
+    """The difference of two scores and its standard error, from leaving out one unit at a time."""
+    cluster, sizes, _ = clusters_of(first, second)
+    num, batch = int(sizes.sum()), max(1, _CELLS // len(sizes))
+    without = np.zeros(len(sizes))
+    for start in range(0, len(sizes), batch):
+        at = np.arange(start, min(start + batch, len(sizes)))
+        weights = np.ones((len(at), len(sizes)))
+        weights[np.arange(len(at)), at] -= 1 / sizes[at]
+        own, other = (resampled(s, cluster, weights, metric, estimator) for s in (first, second))
+        without[at] = own - other
+    mean = (sizes * without).sum() / num
+    error = np.sqrt((num - 1) / num * (sizes * (without - mean) ** 2).sum())
+    return point(first, metric, estimator) - point(second, metric, estimator), float(error)
 
 
 def _permutation(sums: Floats, num_resamples: int, seed: int) -> float:

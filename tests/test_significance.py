@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ser_features import metrics
+from ser_features import metrics, significance
 from ser_features.significance import (
     METRICS,
     Outcomes,
@@ -149,16 +149,64 @@ def test_planted_difference_and_planted_tie(num_speakers):
     assert compare(bad, good, "folds").p == pytest.approx(found.p)
 
 
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("num_speakers", [8, 40])
+def test_the_metric_that_was_asked_for_is_tested(num_speakers, metric):
+    rng = np.random.default_rng(3)
+    good, bad = outcomes(rng, [0.9] * num_speakers), outcomes(rng, [0.5] * num_speakers)
+    tie = outcomes(rng, [0.9] * num_speakers)
+    for estimator in ("folds", "pooled"):
+        found = compare(good, bad, estimator, metric)
+        expected = point(good, metric, estimator) - point(bad, metric, estimator)
+        assert found.difference == pytest.approx(expected)
+        assert found.p < 0.002
+        assert compare(bad, good, estimator, metric).p == pytest.approx(found.p)
+        assert compare(good, tie, estimator, metric).p > 0.05
+        assert compare(good, good, estimator, metric).test == "none needed"
+
+
+def test_a_score_may_differ_where_another_is_equal():
+    """Hits lost in one label, as many won in another: the same WA, another UAR."""
+    truth = np.tile(np.array([0] * 9 + [1] * 3), 12)
+    place, speaker = np.tile(np.arange(12), 12), np.repeat(np.arange(12), 12)
+    one, other = truth.copy(), truth.copy()
+    one[truth == 1] = 0
+    other[(truth == 0) & (place >= 6)] = 1
+    first, second = (Outcomes(truth, truth * 0, speaker, p[None], 2) for p in (one, other))
+    wa = compare(first, second, metric="wa")
+    assert (wa.difference, wa.p) == (pytest.approx(0, abs=1e-12), 1.0)
+    assert compare(first, second, metric="uar").p < 0.001
+
+
+def test_leaving_out_equals_the_jackknife_of_a_recall():
+    """Two ways to one standard error, where the score is a sum; like utterances are one pattern."""
+    rng = np.random.default_rng(8)
+    one, other = outcomes(rng, [0.8] * 7, num_seeds=2), outcomes(rng, [0.6] * 7, num_seeds=2)
+    for estimator in ("folds", "pooled"):
+        for metric, label in (("uar", one.truth), ("wa", one.truth * 0)):
+            terms, share = significance._terms(one, other, label, estimator)
+            expected = significance._jackknife(terms, share, label, one.speaker)
+            found = significance._left_out(one, other, metric, estimator)
+            assert found == pytest.approx((terms.sum(), expected))
+    unknown = [Outcomes(o.truth, o.fold, o.speaker * 0 - 1, o.predictions, 4) for o in (one, other)]
+    each = np.arange(len(one.truth))
+    own = [Outcomes(o.truth, o.fold, each, o.predictions, 4) for o in (one, other)]
+    for metric in METRICS:
+        found = significance._left_out(*unknown, metric, "pooled")
+        assert found == pytest.approx(significance._left_out(*own, metric, "pooled"))
+
+
+@pytest.mark.parametrize("metric", ["uar", "weighted_f1"])
 @pytest.mark.parametrize(("num_speakers", "known"), [(5, True), (10, True), (30, True), (8, False)])
-def test_equal_systems_differ_as_often_as_chance_allows(num_speakers, known):
-    rng, found, trials = np.random.default_rng(4), 0, 400
+def test_equal_systems_differ_as_often_as_chance_allows(num_speakers, known, metric):
+    rng, found, trials = np.random.default_rng(4), 0, 400 if metric == "uar" else 200
     for trial in range(trials):
         one, other = (outcomes(rng, [0.75] * num_speakers, per_label=4) for _ in range(2))
         if not known:
             one, other = (
                 Outcomes(o.truth, o.fold, o.speaker * 0 - 1, o.predictions, 4) for o in (one, other)
             )
-        found += compare(one, other, num_resamples=999, seed=trial).p <= 0.05
+        found += compare(one, other, "pooled", metric, num_resamples=999, seed=trial).p <= 0.05
     assert found / trials <= 0.08
 
 

@@ -184,7 +184,8 @@ def _legend(outcome: Outcome) -> list[str]:
     if any(table.against for table in outcome.plan.tables):
         found.append(
             "*: differs from its reference (the first row or column, or the in-corpus baseline), "
-            "paired test of the UAR on the same utterances, Holm-corrected over the table, p ≤ 0.05"
+            "paired test of the same score on the same utterances, Holm-corrected over the table, "
+            "p ≤ 0.05"
         )
     if any(table.published is not None for table in outcome.plan.tables):
         found.append("paper: what the paper prints, on its own splits and training")

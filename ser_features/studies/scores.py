@@ -37,7 +37,10 @@ def fill(table: TableSpec, found: Found) -> Filled:
         for key, other in table.against.items()
         if key in records and other in records and records[key].key != records[other].key
     }
-    tests = {key: _test(records[key], records[other], outcomes) for key, other in pairs.items()}
+    tests = {
+        key: _test(table.entries[key].metric, records[key], records[other], outcomes)
+        for key, other in pairs.items()
+    }
     corrected = significance.holm([p for p in tests.values() if p is not None])
     known = dict(zip([k for k, p in tests.items() if p is not None], corrected, strict=True))
     for key, other in table.against.items():
@@ -69,12 +72,18 @@ def _class_f1(outcomes: Outcomes, label: int) -> float:
     return float(np.mean(values))
 
 
-def _test(first: RunRecord, second: RunRecord, outcomes: Mapping[str, Outcomes]) -> float | None:
-    """p of the paired test of the UAR; None where the two were not tested on the same."""
+def _test(
+    metric: str, first: RunRecord, second: RunRecord, outcomes: Mapping[str, Outcomes]
+) -> float | None:
+    """p of the paired test of the score; None where the two were not tested on the same.
+
+    Of a late score it is that of the selected checkpoint; there is none for a class's F1.
+    """
     one, other = outcomes[first.key], outcomes[second.key]
-    if not significance.paired(one, other):
+    tested = metric.removeprefix("late:")
+    if tested not in significance.METRICS or not significance.paired(one, other):
         return None
-    return significance.compare(one, other, significance.estimator_of(one)).p
+    return significance.compare(one, other, significance.estimator_of(one), tested).p
 
 
 def _compared(

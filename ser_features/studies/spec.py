@@ -195,7 +195,7 @@ class Plan:
 class Score:
     """One filled cell, 0…1. ``low`` and ``high`` are a 95 % interval, None where there is none.
 
-    ``p`` is of the paired test of the UAR against the reference cell, Holm-corrected over the
+    ``p`` is of the paired test of the metric against the reference cell, Holm-corrected over the
     table, ``difference`` the metric's with its interval.
     """
 
