@@ -212,10 +212,10 @@ def test_the_reversed_step_of_a_resnet_passes_gradcheck(name: str) -> None:
     # normalisation is frozen: with that of the batch, the parts would matter
     network = build_network(thin_shape(name, 8, 3, pooling), 0).double().eval()
     generator = torch.Generator().manual_seed(0)
-    frames = torch.randn(3, 20, 8, dtype=torch.float64, generator=generator)
+    frames = torch.randn(3, 12, 8, dtype=torch.float64, generator=generator)
     domains = torch.tensor([True, False, True])
     parts = [(frames[:1], None, domains[:1]), (frames[1:], None, domains[1:])]
-    check_reversed_step(network, (frames, None, domains), parts, every=61)
+    check_reversed_step(network, (frames, None, domains), parts, every=499)
 
 
 def check_reversed_step(head: Any, whole: Any, parts: list[Any], every: int) -> None:
