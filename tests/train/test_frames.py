@@ -379,7 +379,7 @@ def test_emoboxs_recipe_learns() -> None:
 
 
 def test_a_corpus_larger_than_memory_trains(tmp_path: Path, record_property) -> None:
-    """250 MiB of frames in a store, 120 MiB of memory to train in: held, it cannot."""
+    """250 MiB of frames in a store, 500 as float32, 220 to train in: held, it cannot."""
     script = Path(__file__).with_name("larger_than_memory.py")
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "MALLOC_ARENA_MAX": "2"}
     command = [sys.executable, str(script), str(tmp_path)]
