@@ -11,6 +11,8 @@ from hypothesis import settings
 # The same examples on every run, and no clock: a loaded machine must not fail a test.
 settings.register_profile("serfeat", deadline=None, derandomize=True)
 settings.load_profile("serfeat")
+# Other examples: --hypothesis-profile=others --hypothesis-seed=1
+settings.register_profile("others", deadline=None)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

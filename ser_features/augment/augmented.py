@@ -132,7 +132,7 @@ class Augmented:
         contents = {folder: folder_sha256(found) for folder, found in self.folders}
         found: dict[str, Json] = {
             "kind": step.name,
-            "version": step.kind.version,
+            "version": step.kind.version_of(step.values),
             "parameters": {
                 name: contents[value] if isinstance(value, str) else show(value)
                 for name, value in step.parameters

@@ -149,7 +149,8 @@ class Kind:
     ``draw`` gives everything random as JSON, the ``fields``, with ``num_samples`` where the length
     changes;
     ``apply`` is a pure function of samples float32 [n], that draw and the scene. ``needs`` names
-    modules of the extra ``augment``, ``inner`` other kinds that it may turn into.
+    modules of the extra ``augment``, ``inner`` other kinds that it may turn into. Where a change
+    touches some values only, ``later`` says which have the next version: the others keep their key.
     """
 
     name: str
@@ -163,6 +164,11 @@ class Kind:
     inner: tuple[str, ...] = ()
     partner: bool = False
     version: int = 1
+    later: Callable[[Mapping[str, Value]], bool] | None = None
+
+    def version_of(self, values: Mapping[str, Value]) -> int:
+        """The version for these values."""
+        return self.version + (self.later is not None and self.later(values))
 
     @property
     def defaults(self) -> dict[str, Value]:

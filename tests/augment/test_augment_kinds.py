@@ -20,7 +20,6 @@ from ser_features.augment.kind import Kind
 from ser_features.augment.level import active_power
 from ser_features.augment.pink import pink
 from ser_features.augment.rir import in_room
-from ser_features.augment.room import response
 from ser_features.augment.table import AUGMENTATIONS
 from ser_features.errors import AudioError, UsageError
 
@@ -215,22 +214,6 @@ def test_measured_rooms_come_from_a_folder(tmp_path):
     assert draws == {0, 1}
     after = augment(f"rir:folder={tmp_path}", before)
     np.testing.assert_allclose(np.abs(after), np.abs(before), atol=1e-6)
-
-
-@pytest.mark.parametrize("t60", [0.2, 0.4])
-def test_a_simulated_room_has_about_the_asked_reverberation_time(t60):
-    step = drawn(make(f"room:t60={t60}"), 16000)["steps"][0]
-    decay = np.cumsum(response(step, RATE)[::-1] ** 2)[::-1]
-    level = 10 * np.log10(decay / decay[0] + 1e-12)
-    early, late = (int(np.argmax(level < edge)) for edge in (-5, -25))
-    measured = 3 * (late - early) / RATE
-    # Sabine's formula is no exact description of a small box.
-    assert measured == pytest.approx(t60, rel=0.45)
-
-
-def test_what_no_room_can_be_is_said():
-    with pytest.raises(AudioError, match="has a T60"):
-        augment("room:t60=0.1,length=30,width=30,height=10", white(0.1))
 
 
 @given(st.integers(0, 10**6), st.integers(400, 40000))
