@@ -18,11 +18,12 @@ from ser_features.upstreams.families import FAMILIES, Family
 
 # SpecAugment and the adapter after the encoder exist for training and other tasks only.
 _UNUSED = {"mask_time_prob": 0.0, "mask_feature_prob": 0.0, "add_adapter": False}
+_INITIAL = ("initializer_range", "init_std")  # of untrained weights
 # transformers downloads and runs a kernel where a configuration names one ("ORG/NAME").
 _IMPLEMENTATIONS = ("attn_implementation", "experts_implementation")
 _STOCK = (None, "eager", "sdpa")
 # Far over any speech encoder: what a configuration may make us build.
-MOST_LAYERS, MOST_CONVS, MOST_PARAMETERS = 1000, 100, 10**10
+MOST_LAYERS, MOST_CONVS, MOST_SIZE, MOST_PARAMETERS = 1000, 100, 2**20, 10**10
 _OLD_WEIGHT_NORM = {
     ".weight_g": ".parametrizations.weight.original0",
     ".weight_v": ".parametrizations.weight.original1",
@@ -40,19 +41,23 @@ def family_of(config: Mapping[str, Json], where: str) -> Family:
 
 def build_config(family: Family, config: Mapping[str, Json], where: str) -> Any:
     """The transformers configuration object; UpstreamError where its values are not valid."""
-    values = {key: value for key, value in config.items() if not key.startswith("_")}
-    values.pop("model_type", None)
     for key in _IMPLEMENTATIONS:
-        if values.pop(key, None) not in _STOCK:
+        if config.get(key) not in _STOCK:
             raise UpstreamError(
                 f"{where} asks for code of its own ({key!r}), which is never run; remove it"
             )
+    # Nothing else reaches transformers: it would be a switch that nobody has looked at.
+    wanted = (*family.architecture, *_INITIAL)
+    values = {key: config[key] for key in wanted if key in config}
     _check_sizes(values, where)
     values.update({key: off for key, off in _UNUSED.items() if not family.is_whisper})
     try:
-        return getattr(transformers, family.config_class)(**values)
+        built = getattr(transformers, family.config_class)(**values)
     except Exception as error:  # transformers raises its own kinds, by version
         raise UpstreamError(f"{where} is not a valid {family.model_type}: {error}") from error
+    for name in wanted:
+        _check_field(name, getattr(built, name, None), where)
+    return built
 
 
 def _check_sizes(values: Mapping[str, Json], where: str) -> None:
@@ -63,6 +68,21 @@ def _check_sizes(values: Mapping[str, Json], where: str) -> None:
             raise UpstreamError(f"{where}: {key} is {str(value)[:40]}; expected at most {most}")
         if isinstance(value, list) and key.startswith("conv_") and len(value) > MOST_CONVS:
             raise UpstreamError(f"{where}: {key} has {len(value)} items, at most {MOST_CONVS}")
+
+
+def _check_field(name: str, value: Json, where: str) -> None:
+    """UpstreamError for a number that builds an encoder which cannot run."""
+    if isinstance(value, list | tuple):
+        fine = all(type(one) is int and 0 < one <= MOST_SIZE for one in value)
+    elif isinstance(value, float):
+        fine = 0 < value < 1
+    else:
+        fine = type(value) is not int or 0 < value <= MOST_SIZE
+    if not fine:
+        raise UpstreamError(
+            f"{where}: {name} is {str(value)[:40]}; expected whole numbers from 1 to {MOST_SIZE}, "
+            "or a share below 1"
+        )
 
 
 def random_model(family: Family, config: Any, seed: int) -> Any:

@@ -6,6 +6,7 @@ import pickle
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -25,6 +26,7 @@ CONFIG = {
     "conv_stride": [5, 2, 2, 2, 2, 2, 2], "num_conv_pos_embeddings": 4, "hidden_act": "gelu",
     "num_conv_pos_embedding_groups": 2, "feat_extract_norm": "group", "layer_norm_eps": 1e-5,
 }  # fmt: skip
+WAVE = (0.1 * np.random.RandomState(0).standard_normal(4000)).astype(np.float32)
 FACTS = {"do_normalize": True, "sampling_rate": 16000}
 PICKLES = ("pytorch_model.bin", "model.pt")
 
@@ -52,13 +54,16 @@ def folder(tmp_path: Path) -> Path:
 
 
 def attempt(request: str, *names: str) -> bool:
-    """Whether it loads; a refusal names the file."""
+    """Whether it loads; a refusal names the file. What loads runs."""
     try:
         with bounded():
-            load_upstream(request)
+            upstream = load_upstream(request)
     except SerfeatError as error:
         told(error, *names)
         return False
+    if upstream.num_frames(len(WAVE)):
+        with bounded():
+            assert torch.isfinite(upstream.encode([WAVE]).hidden).all()
     return True
 
 
@@ -71,6 +76,9 @@ def test_a_configuration_that_says_anything(folder: Path, name: str, seed: str, 
     @settings(max_examples=EXAMPLES, database=None)
     @given(pick=st.integers(0, 10**6), how=hows, new=values)
     @example(pick=0, how="replace", new=[])  # a model type that cannot be looked up
+    @example(pick=3, how="replace", new=-1)  # attention heads: it loaded, and could not run
+    @example(pick=12, how="replace", new=0)  # a convolution of no width
+    @example(pick=24, how="replace", new=0)  # a stride of nothing
     def change(pick: int, how: str, new: object) -> None:
         (folder / name).write_text(json.dumps(changed(body, pick, how, new)))
         outcomes[attempt(f"{folder}{seed}", str(folder), "config.json")] += 1
@@ -89,6 +97,21 @@ def test_kernels_from_the_hub_are_never_fetched(folder: Path, key: str, value: o
         load_upstream(str(folder))
     (folder / "config.json").write_text(json.dumps({**CONFIG, key: "eager"}))
     assert attempt(str(folder))
+
+
+WHISPER = {
+    "model_type": "whisper", "d_model": 16, "encoder_layers": 1, "encoder_attention_heads": 2,
+    "encoder_ffn_dim": 16,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["return_dict", "dropout", "activation_dropout", "torchscript"])
+def test_switches_that_decide_no_features_do_not_matter(folder: Path, key: str) -> None:
+    """They made the encoder return something else, or nothing at all."""
+    (folder / "preprocessor_config.json").write_text("{}")
+    for value in (False, True, -1, float("nan")):
+        (folder / "config.json").write_text(json.dumps({**WHISPER, key: value}))
+        assert attempt(f"{folder}@random:0")
 
 
 @pytest.mark.parametrize("key", ["num_hidden_layers", "hidden_size", "intermediate_size"])
