@@ -1,4 +1,8 @@
-"""One shard: waveforms in, stored arrays out. Splits a batch that does not fit the device."""
+"""One shard: waveforms in, stored arrays out. Splits a batch that does not fit the device.
+
+A GPU is given a shard's work and goes on by itself; ``Encoding.collect`` waits for it. Between the
+two another shard can be given to it, so that it never waits for this process.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -39,7 +43,29 @@ class Sent:
     num_frames: tuple[int, ...]
 
 
-def encode_shard(
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """A shard whose batches have been started. ``done`` where nothing is under way (a CPU)."""
+
+    ids: tuple[str, ...]
+    name: str
+    outbox: Outbox
+    parts: tuple[Sent, ...]
+
+    @property
+    def done(self) -> bool:
+        """Whether ``collect`` has nothing to wait for."""
+        return self.outbox.empty
+
+    def collect(self) -> Encoded:
+        """The outputs; UpstreamError naming the utterance whose outputs are not finite."""
+        self.outbox.wait()
+        encoded = _join(self.parts)
+        _check_finite(encoded, self.ids, self.name)
+        return encoded
+
+
+def start_shard(
     upstream: Upstream,
     ids: Sequence[str],
     waves: Waves,
@@ -47,23 +73,17 @@ def encode_shard(
     with_frames: bool,
     *,
     halve: bool = False,
-) -> Encoded:
-    """Encode waveforms (longest first) in batches of at most ``budget`` padded samples.
+) -> Encoding:
+    """Start encoding waveforms (longest first) in batches of at most ``budget`` padded samples.
 
-    Batches are started one after another and waited for together. ``halve`` lets a GPU send frames
-    as float16.
-
-    Raises UpstreamError naming the utterance that does not fit the device even alone, or whose
-    outputs are not finite.
+    ``halve`` lets a GPU send frames as float16. Raises UpstreamError naming the utterance that does
+    not fit the device even alone.
     """
     outbox, parts = Outbox(), list[Sent]()
     encode = partial(_encode, upstream, outbox, with_frames, halve)
     for batch in batches([len(wave) for wave in waves], budget):
         parts.extend(_encode_or_split(encode, upstream, ids[batch], waves[batch]))
-    outbox.wait()
-    encoded = _join(parts)
-    _check_finite(encoded, ids, upstream.info.name)
-    return encoded
+    return Encoding(tuple(ids), upstream.info.name, outbox, tuple(parts))
 
 
 def _encode_or_split(
@@ -72,7 +92,9 @@ def _encode_or_split(
     try:
         yield encode(waves)
         return
-    except torch.cuda.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
         if len(waves) == 1:
             seconds = len(waves[0]) / upstream.info.sample_rate
             raise UpstreamError(
@@ -80,10 +102,16 @@ def _encode_or_split(
                 f"device's memory even alone; reject long ones with --max-seconds, or use "
                 f"--device cpu"
             ) from error
-    torch.cuda.empty_cache()
+    torch.cuda.empty_cache()  # waits for copies that are under way and frees what they read
     half = len(waves) // 2
     yield from _encode_or_split(encode, upstream, ids[:half], waves[:half])
     yield from _encode_or_split(encode, upstream, ids[half:], waves[half:])
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether memory ran out: also where cuBLAS, cuDNN or cuFFT asked for it, not torch."""
+    lacking = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUFFT_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(name in str(error) for name in lacking)
 
 
 def _encode(

@@ -25,6 +25,11 @@ class Outbox:
         x.record_stream(self._stream)  # its memory is not used again before the copy is done
         return host
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing had to be copied."""
+        return self._stream is None
+
     def wait(self) -> None:
         """Return when everything that was sent has arrived."""
         if self._stream is not None:

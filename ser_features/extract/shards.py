@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ser_features.audio import load
 from ser_features.augment.augmented import Augmented
 from ser_features.errors import AudioError, SerfeatError
-from ser_features.extract.encode import Encoded, encode_shard
+from ser_features.extract.encode import Encoded, Encoding, start_shard
 from ser_features.extract.plan import PlanItem
 from ser_features.extract.progress import Progress
 from ser_features.extract.survey import reject, source_of
@@ -51,6 +51,25 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Started:
+    """A shard on a device; ``encoding`` is None where none of its utterances could be used."""
+
+    sources: tuple[Source, ...]
+    encoding: Encoding | None
+    spec: FeatureSetSpec
+    outcome: Outcome
+
+    @property
+    def done(self) -> bool:
+        """Whether ``finish`` waits for nothing."""
+        return self.encoding is None or self.encoding.done
+
+    def finish(self) -> tuple[ShardOutputs, Outcome]:
+        """What to write and what became of the utterances; Float16OverflowError."""
+        return _outputs(self.sources, self.encoding, self.spec), self.outcome
+
+
+@dataclass(frozen=True, slots=True)
 class ShardRunner:
     """Runs shards through one upstream; ``budget`` is padded samples per forward pass.
 
@@ -73,8 +92,7 @@ class ShardRunner:
         self.progress.start(f"extracting {self.upstream.info.name}", total, "s of audio")
         with ThreadPoolExecutor(1) as writing:
             behind: Future[None] | None = None
-            for shard, decoded in self._decoded(shards, items):
-                outputs, outcome = self.finish(shard, decoded, writer.spec)
+            for shard, outputs, outcome in self._encoded(shards, items, writer.spec):
                 if behind is not None:
                     behind.result()
                 behind = writing.submit(writer.write, shard, outputs)
@@ -82,6 +100,19 @@ class ShardRunner:
                 yield outcome
             if behind is not None:
                 behind.result()
+
+    def _encoded(
+        self, shards: Sequence[Shard], items: Mapping[str, PlanItem], spec: FeatureSetSpec
+    ) -> Iterator[tuple[Shard, ShardOutputs, Outcome]]:
+        """Every shard's outputs; a GPU has the next shard to do while one is collected."""
+        started = deque[tuple[Shard, Started]]()
+        for shard, decoded in self._decoded(shards, items):
+            started.append((shard, self.start(shard, decoded, spec)))
+            while started and (len(started) > 1 or started[0][1].done):
+                first, work = started.popleft()
+                yield first, *work.finish()
+        for shard, work in started:
+            yield shard, *work.finish()
 
     def _decoded(
         self, shards: Sequence[Shard], items: Mapping[str, PlanItem]
@@ -120,29 +151,25 @@ class ShardRunner:
         source = replace(before, audio_sha256=wave.sha256, draw=item.draw)
         return Decoded(source, samples, tuple(wave.notes))
 
-    def finish(
+    def start(
         self, shard: Shard, decoded: Sequence[Decoded | Rejection], spec: FeatureSetSpec
-    ) -> tuple[ShardOutputs, Outcome]:
-        """Encode a shard's decoded utterances; what to write and what became of them."""
+    ) -> Started:
+        """Start encoding a shard's decoded utterances; a CPU has done it then."""
         kept = [one for one in decoded if isinstance(one, Decoded)]
-        outputs = self.encode(kept, spec)
-        return outputs, _outcome(shard, decoded, self.upstream.info.sample_rate)
+        outcome = _outcome(shard, decoded, self.upstream.info.sample_rate)
+        return Started(tuple(one.source for one in kept), self._start(kept, spec), spec, outcome)
 
     def encode(self, kept: Sequence[Decoded], spec: FeatureSetSpec) -> ShardOutputs:
         """What the store keeps of decoded utterances; Float16OverflowError where it cannot."""
-        with_frames = spec.frames != "none"
+        sources = tuple(one.source for one in kept)
+        return _outputs(sources, self._start(kept, spec), spec)
+
+    def _start(self, kept: Sequence[Decoded], spec: FeatureSetSpec) -> Encoding | None:
         if not kept:
-            return _nothing(spec)
+            return None
         ids, waves = [one.source.id for one in kept], [one.samples for one in kept]
-        halve = spec.frames == "float16"
-        encoded = encode_shard(self.upstream, ids, waves, self.budget, with_frames, halve=halve)
-        return ShardOutputs(
-            sources=tuple(one.source for one in kept),
-            mean=encoded.pooled.mean,
-            std=encoded.pooled.std,
-            mean_layernorm=encoded.pooled.mean_layernorm,
-            frames=_stored_frames(encoded, spec.frames, self.upstream.info.name),
-        )
+        frames, halve = spec.frames != "none", spec.frames == "float16"
+        return start_shard(self.upstream, ids, waves, self.budget, frames, halve=halve)
 
 
 def _wait(
@@ -150,6 +177,17 @@ def _wait(
 ) -> tuple[Shard, list[Decoded | Rejection]]:
     shard, tasks = entry
     return shard, [task.result() for task in tasks]
+
+
+def _outputs(
+    sources: tuple[Source, ...], encoding: Encoding | None, spec: FeatureSetSpec
+) -> ShardOutputs:
+    if encoding is None:
+        return _nothing(spec)
+    encoded = encoding.collect()
+    pooled = encoded.pooled
+    frames = _stored_frames(encoded, spec.frames, encoding.name)
+    return ShardOutputs(sources, pooled.mean, pooled.std, pooled.mean_layernorm, frames)
 
 
 def _nothing(spec: FeatureSetSpec) -> ShardOutputs:

@@ -60,8 +60,8 @@ class Result:
 class Worker:
     """One encoder on one device. ``work`` may be called from several threads.
 
-    While one shard is encoded another one is decoded. Errors are returned, not raised: they are
-    the driver's to raise.
+    While one shard is encoded another one is decoded; a GPU starts one before the last is
+    collected. Errors are returned, not raised: they are the driver's to raise.
     """
 
     def __init__(self, job: Job, device: str) -> None:
@@ -98,8 +98,8 @@ class Worker:
         with ThreadPoolExecutor(job.workers) as pool:
             decoded = list(pool.map(runner.decode, task.items))
         with self._encoding:
-            outputs, outcome = runner.finish(task.shard, decoded, job.spec)
-        return Result(task.shard, outputs, outcome)
+            started = runner.start(task.shard, decoded, job.spec)
+        return Result(task.shard, *started.finish())
 
 
 def portable(error: Exception) -> Exception:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ser_features.records import UpstreamInfo
 from ser_features.upstreams.protocol import LayerOutputs
 from ser_features.upstreams.taps import full_float32
-from ser_features.upstreams.waves import Waves, check_waves
+from ser_features.upstreams.waves import Waves, check_waves, on_device, pad_waves
 
 MELS, BLOCKS, DIM = 64, 6, 2048
 POOLED = 32  # spectrogram frames in a frame of the last block: five of six blocks halve time
@@ -109,24 +109,24 @@ class Cnn14Model(nn.Module):
 
     def forward(self, spectra: list[Tensor], dtype: torch.dtype) -> Tensor:
         """Spectrograms [T_b, 64] to every layer [6, B, T / 32, 2048]."""
-        counts = torch.tensor([len(one) for one in spectra], device=spectra[0].device)
+        counts = [len(one) for one in spectra]
         x = nn.utils.rnn.pad_sequence(spectra, batch_first=True).unsqueeze(1).to(dtype)
         frames, step, layers = x.shape[2] // POOLED, POOLED, []
         for index, block in enumerate(self.blocks):
             pool = 2 if index < BLOCKS - 1 else 1
             x = block(x, _valid(x, counts), pool)  # [B, C, T, F]
-            counts, step = counts // pool, step // pool
+            counts, step = [count // pool for count in counts], step // pool
             pooled = F.avg_pool1d(x.mean(dim=3)[..., : frames * step], step)
             layers.append(F.pad(pooled.transpose(1, 2), (0, DIM - x.shape[1])))
         return torch.stack(layers)
 
 
-def _valid(x: Tensor, counts: Tensor) -> Tensor | None:
+def _valid(x: Tensor, counts: list[int]) -> Tensor | None:
     """1 on valid frames, 0 on padding, [B, 1, T, 1]; None where nothing is padded."""
-    if bool((counts == x.shape[2]).all()):
+    if min(counts) == x.shape[2]:
         return None
     steps = torch.arange(x.shape[2], device=x.device)
-    return (steps < counts[:, None]).to(x)[:, None, :, None]
+    return (steps < on_device(counts, x.device)[:, None]).to(x)[:, None, :, None]
 
 
 class Cnn14Upstream:
@@ -147,8 +147,7 @@ class Cnn14Upstream:
     def encode(self, waves: Waves) -> LayerOutputs:
         """Every layer of a ragged batch; see Upstream.encode."""
         samples = check_waves(waves, self.info)
-        spectra = [
-            self._model.spectrogram(torch.from_numpy(wave).to(self._device)) for wave in waves
-        ]
+        x = pad_waves(waves, self._device)
+        spectra = [self._model.spectrogram(row[:end]) for row, end in zip(x, samples, strict=True)]
         hidden = self._model(spectra, self._dtype)
         return LayerOutputs(hidden, tuple(self.num_frames(n) for n in samples))

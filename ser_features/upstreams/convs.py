@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ser_features.upstreams import onednn
+from ser_features.upstreams.waves import on_device
 
 Folded = tuple[Tensor, Tensor]  # weights [B, C, kernel] and shifts [B, C] of each utterance
 # Frames that a CPU computes at a time; the windows of two pieces share 80 samples.
@@ -73,7 +74,7 @@ class NormedFirst(nn.Module):
         """
         u = unfold(x[..., None], self.kernel, self.stride).double()  # [B, T, kernel]
         counts = [(end - self.kernel) // self.stride + 1 for end in samples]
-        share = 1 / torch.tensor(counts, device=x.device, dtype=u.dtype)[:, None, None]
+        share = 1 / on_device(counts, x.device).to(u.dtype)[:, None, None]
         u, mean = _centred(u, counts, share)
         covariance = u.transpose(1, 2) @ u * share  # [B, kernel, kernel]
         variance = ((self.weight @ covariance) * self.weight).sum(2)  # [B, C]
@@ -120,7 +121,7 @@ class ConvStack(nn.Module):
         """What the convolutions run on: without its mean, if a norm takes that away anyway."""
         if self.first is None:
             return x, None
-        share = 1 / torch.tensor(samples, device=x.device, dtype=torch.float64)[:, None]
+        share = 1 / on_device(samples, x.device).double()[:, None]
         x = _centred(x.double(), samples, share)[0].float()
         return x, self.first.fold(x, samples)
 
@@ -149,8 +150,8 @@ def _centred(x: Tensor, counts: Sequence[int], share: Tensor) -> tuple[Tensor, T
     if min(counts) == x.shape[1]:
         mean = x.sum(1, keepdim=True) * share
         return x - mean, mean
-    ends = torch.tensor(counts, device=x.device)
-    valid = torch.arange(x.shape[1], device=x.device) < ends[:, None]
+    ends = on_device(counts, x.device)[:, None]
+    valid = torch.arange(x.shape[1], device=x.device) < ends
     valid = valid.view(*valid.shape, *[1] * (x.dim() - 2))
     mean = x.masked_fill(~valid, 0.0).sum(1, keepdim=True) * share
     return (x - mean).masked_fill_(~valid, 0.0), mean

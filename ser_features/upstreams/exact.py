@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ser_features.upstreams.waves import on_device
+
 
 class Batch:
     """The utterances that are being encoded, in one of two layouts.
@@ -28,8 +30,12 @@ class Batch:
         """Describe the next batch: the frames of each utterance."""
         self.frames, self.mask = frames, None
         if len(set(frames)) > 1 and not self.packed:
-            ends = torch.tensor(frames, device=device)
-            self.mask = torch.arange(max(frames), device=device) < ends[:, None]
+            ends = on_device(frames, device)[:, None]
+            self.mask = torch.arange(max(frames), device=device) < ends
+
+    def clear(self, x: Tensor) -> Tensor:
+        """Zero on the padding of [B, T, D], in place: the positional convolution sees it."""
+        return x if self.mask is None else x.masked_fill_(~self.mask[..., None], 0)
 
     def rows(self, x: Tensor) -> Sequence[Tensor]:
         """What may be computed together: each utterance of a packed [1, S, D], or all of it."""
@@ -74,6 +80,8 @@ class ValidFrames(nn.Module):
 class Attention(nn.Module):
     """An encoder layer's self-attention on SDPA, its three projections as one product.
 
+    A batch without padding has no mask: in half precision a GPU may take its flash kernel, which
+    takes none. With a mask or a bias (WavLM, always) it takes the memory-efficient one.
     In bfloat16 on a CPU as plain products (what transformers calls eager), half of SDPA's time; the
     rounded scores add 5 % to the deviation that bfloat16 has anyway (benchmarks/README.md).
     """
@@ -132,7 +140,7 @@ class GatedBiasAttention(Attention):
         """As Attention; the bias [H, T, T] of the first layer serves the others."""
         if position_bias is None and self.inner is not None:
             frames = max(self.batch.frames)
-            position_bias = self.inner.compute_bias(frames, frames)
+            position_bias = self.inner.compute_bias(frames, frames).contiguous()
         assert position_bias is not None
         gates = self.batch.rows(self._gates(hidden_states))  # each [B, T, H]
         biases = [self._bias(gate, position_bias) for gate in gates]

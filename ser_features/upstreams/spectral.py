@@ -11,7 +11,7 @@ from ser_features.registry import by_name
 from ser_features.upstreams import kaldi
 from ser_features.upstreams.protocol import LayerOutputs
 from ser_features.upstreams.taps import full_float32
-from ser_features.upstreams.waves import Waves, check_waves
+from ser_features.upstreams.waves import Waves, check_waves, pad_waves
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +85,10 @@ class SpectralUpstream:
     @full_float32()
     def encode(self, waves: Waves) -> LayerOutputs:
         """The one layer of a ragged batch; see Upstream.encode."""
-        frames = tuple(self.num_frames(n) for n in check_waves(waves, self.info))
+        samples = check_waves(waves, self.info)
+        frames = tuple(self.num_frames(n) for n in samples)
+        x = pad_waves(waves, self._device)
         hidden = torch.zeros(1, len(waves), max(frames), self._entry.dim, device=self._device)
-        for row, wave, end in zip(hidden[0], waves, frames, strict=True):
-            samples = torch.from_numpy(wave).to(self._device, torch.float32)
-            row[:end] = self._entry.features(samples)
+        for row, wave, n, end in zip(hidden[0], x, samples, frames, strict=True):
+            row[:end] = self._entry.features(wave[:n])
         return LayerOutputs(hidden, frames)

@@ -71,7 +71,8 @@ class WaveformUpstream:
         hidden = self._project(x, samples)  # [B, T, D], or packed [1, S, D]
         shape, batch = (len(frames), max(frames)), self._batch
         with self._tap.room(hidden, shape, batch.keep) as layers:  # [L, B, T, D]
-            out = self._model.encoder(hidden, attention_mask=batch.mask)
+            # without transformers' own mask: making one reads the padding back from a GPU
+            out = self._model.encoder(batch.clear(hidden))
             batch.keep(layers[-1], out.last_hidden_state)
         return LayerOutputs(layers, frames)
 

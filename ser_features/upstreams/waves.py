@@ -13,6 +13,12 @@ from ser_features.records import UpstreamInfo
 Waves = Sequence[NDArray[np.float32]]
 
 
+def on_device(values: Sequence[int], device: torch.device) -> Tensor:
+    """Integers [n] on the device. From pageable memory a GPU's copy would wait for its queue."""
+    cuda = device.type == "cuda"
+    return torch.tensor(values, pin_memory=cuda).to(device, non_blocking=cuda)
+
+
 def check_waves(waves: Waves, info: UpstreamInfo) -> tuple[int, ...]:
     """The number of samples of each; UpstreamError where one cannot give a frame."""
     if not waves:
@@ -41,7 +47,7 @@ def normalize_(x: Tensor, samples: Sequence[int]) -> Tensor:
 
     As transformers' Wav2Vec2FeatureExtractor with ``do_normalize``.
     """
-    if x.is_cuda:
+    if x.device.type != "cpu":
         return _normalize_padded_(x, samples)
     for row, end in zip(x, samples, strict=True):
         var, mean = torch.var_mean(row[:end], dim=0, correction=0)
@@ -51,7 +57,7 @@ def normalize_(x: Tensor, samples: Sequence[int]) -> Tensor:
 
 def _normalize_padded_(x: Tensor, samples: Sequence[int]) -> Tensor:
     """The same in a few kernels for the batch, not a few for each utterance."""
-    ends = torch.tensor(samples, device=x.device)[:, None]
+    ends = on_device(samples, x.device)[:, None]
     valid = torch.arange(x.shape[1], device=x.device) < ends
     x.sub_(x.sum(1, keepdim=True) / ends).masked_fill_(~valid, 0.0)
     return x.mul_(torch.rsqrt(x.square().sum(1, keepdim=True) / ends + 1e-7))

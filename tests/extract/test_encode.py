@@ -25,7 +25,8 @@ from fake_upstream import (
 )
 from ser_features.audio import load
 from ser_features.errors import UpstreamError
-from ser_features.extract.encode import encode_shard
+from ser_features.extract import encode, shards
+from ser_features.extract.encode import out_of_memory, start_shard
 from ser_features.extract.pooling import pool, ragged_frames
 from ser_features.manifest import Manifest
 from ser_features.store.reader import open_feature_set
@@ -53,7 +54,7 @@ def test_whatever_the_batches_every_utterance_is_as_alone(lengths, budget, fit, 
     waves = [rng.standard_normal(n).astype(np.float32) for n in sorted(lengths, reverse=True)]
     ids = [f"u{i}" for i in range(len(waves))]
     upstream = FakeUpstream(fit=fit)
-    encoded = encode_shard(upstream, ids, waves, budget, with_frames)
+    encoded = start_shard(upstream, ids, waves, budget, with_frames).collect()
     assert sum(size for size in upstream.batches if size <= fit) == len(waves)
     assert encoded.num_frames == tuple(upstream.num_frames(len(wave)) for wave in waves)
     single = [upstream.encode([wave]) for wave in waves]
@@ -73,7 +74,7 @@ def test_whatever_the_batches_every_utterance_is_as_alone(lengths, budget, fit, 
 def test_halves_are_tried_in_order_until_they_fit():
     upstream = FakeUpstream(fit=2)
     waves = [np.ones(400, np.float32)] * 7
-    encode_shard(upstream, [f"u{i}" for i in range(7)], waves, 10**6, False)
+    start_shard(upstream, [f"u{i}" for i in range(7)], waves, 10**6, False)
     assert upstream.batches == [7, 3, 1, 2, 4, 2, 2]
 
 
@@ -90,6 +91,50 @@ def test_a_batch_that_does_not_fit_is_split(tmp_path, monkeypatch, fit):
         for kind, value in (("mean", mean), ("std", std), ("mean_layernorm", normed)):
             row = found.pooled(kind, [utterance.id])[0]
             np.testing.assert_allclose(row, value, rtol=0, atol=5e-6)
+
+
+def test_what_is_out_of_memory_and_what_is_not():
+    assert out_of_memory(torch.cuda.OutOfMemoryError("CUDA out of memory"))
+    assert out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling ..."))
+    assert not out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_another_error_is_not_retried(monkeypatch):
+    upstream, tried = FakeUpstream(), []
+
+    def fail(waves):
+        tried.append(len(waves))
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(upstream, "encode", fail)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        start_shard(upstream, ["a", "b"], [np.ones(400, np.float32)] * 2, 10**6, False)
+    assert tried == [2]
+
+
+def test_a_device_has_the_next_shard_before_the_last_is_collected(tmp_path, monkeypatch, manifest):
+    """As on a GPU, whose copies are under way: start, start, collect, start, collect, collect."""
+    tiny_shards(monkeypatch)
+    use_fake(monkeypatch)
+    want = content_by_id(tmp_path / "cpu", run(manifest, tmp_path / "cpu", frames=True).spec)
+    events, start, collect = [], shards.start_shard, encode.Encoding.collect
+    monkeypatch.setattr(encode.Encoding, "done", False)
+
+    def starting(*args, **options):
+        events.append("start")
+        return start(*args, **options)
+
+    def collecting(encoding):
+        events.append("collect")
+        return collect(encoding)
+
+    monkeypatch.setattr(shards, "start_shard", starting)
+    monkeypatch.setattr(encode.Encoding, "collect", collecting)
+    report = run(manifest, tmp_path / "gpu", frames=True)
+    assert content_by_id(tmp_path / "gpu", report.spec) == want
+    count = len(events) // 2
+    assert count > 2
+    assert events == ["start", *["start", "collect"] * (count - 1), "collect"]
 
 
 def test_one_utterance_that_does_not_fit_is_named(tmp_path, monkeypatch, manifest):
@@ -170,10 +215,10 @@ def test_a_gpu_sends_what_a_cpu_computes():
         pytest.skip("needs a CUDA device")
     waves = [np.random.default_rng(n).standard_normal(n).astype(np.float32) for n in (9000, 4000)]
     want, got = (
-        encode_shard(
+        start_shard(
             load_upstream("hubert-base@random:0", device=name), ["a", "b"], waves, 9000, True,
             halve=True,
-        )
+        ).collect()
         for name in ("cpu", "cuda")
     )  # fmt: skip
     assert got.frames is not None
@@ -182,3 +227,31 @@ def test_a_gpu_sends_what_a_cpu_computes():
     np.testing.assert_allclose(got.frames, want.frames, rtol=2e-3, atol=1e-4)
     for kind in KINDS:
         np.testing.assert_allclose(getattr(got.pooled, kind), getattr(want.pooled, kind), atol=1e-4)
+
+
+@pytest.mark.gpu
+def test_a_gpu_that_runs_out_of_memory_splits_the_batch():
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    rng = np.random.default_rng(0)
+    waves = [rng.standard_normal(160_000).astype(np.float32) for _ in range(16)]
+    upstream = load_upstream("hubert-base@random:0", device="cuda")
+    ids, sizes, plain = [f"u{i}" for i in range(16)], list[int](), upstream.encode
+    want = start_shard(upstream, ids, waves, 10**9, True).collect()
+
+    def encode(part):
+        sizes.append(len(part))
+        return plain(part)
+
+    upstream.encode = encode
+    torch.cuda.empty_cache()
+    total = torch.cuda.mem_get_info()[1]
+    taken = torch.cuda.memory_allocated()
+    torch.cuda.set_per_process_memory_fraction((taken + 2**30) / total)
+    try:
+        got = start_shard(upstream, ids, waves, 10**9, True).collect()
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert sizes[0] == 16  # 160 s: the first convolution's output alone is 1.05 GB
+    assert len(sizes) > 1
+    np.testing.assert_allclose(got.pooled.mean, want.pooled.mean, atol=1e-4)

@@ -22,6 +22,11 @@ KINDS = (
     "unispeech-sat-layer-norm",
 )  # fmt: skip
 TOLERANCE = 1e-5
+# One of every family and kind.
+CUDA = (
+    "hubert-base", "hubert-large", "wav2vec2-base", "wavlm-base", "wavlm-large", "data2vec-base",
+    "unispeech-sat-base", "whisper-tiny", "wav2vec", "cnn14-16k", "fbank",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -196,18 +201,32 @@ def test_the_global_float_modes_come_back(checkpoint, noise):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", ["hubert-base", "wavlm-base", "data2vec-base", "whisper-tiny"])
+@pytest.mark.parametrize("name", CUDA)
 def test_on_cuda(name, noise, distance):
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-    upstream = load_upstream(f"{name}@random:0", device="cuda")
-    cpu = load_upstream(f"{name}@random:0")
+    request = name if name == "fbank" else f"{name}@random:0"
+    upstream, cpu = load_upstream(request, device="cuda"), load_upstream(request)
     waves = noise(48000, 6000, 31000)
     out = upstream.encode(waves)
     for b, (wave, end) in enumerate(zip(waves, out.num_frames, strict=True)):
         alone = upstream.encode([wave]).hidden[:, 0]
         assert distance(out.hidden[:, b, :end], alone) <= TOLERANCE
         assert distance(alone.cpu(), cpu.encode([wave]).hidden[:, 0]) <= TOLERANCE
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", ["hubert-base", "wavlm-base", "data2vec-base", "whisper-tiny"])
+def test_half_precision_on_cuda(name, precision, noise, distance):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    upstream = load_upstream(f"{name}@random:0", device="cuda", precision=precision)
+    cpu = load_upstream(f"{name}@random:0")
+    limit = 0.05 if precision == "bfloat16" else 0.01
+    for wave in noise(48000, 6000):
+        got = upstream.encode([wave]).hidden[:, 0].float().cpu()
+        assert distance(got, cpu.encode([wave]).hidden[:, 0]) <= limit
 
 
 @pytest.mark.parametrize("name", list(FAMILIES))

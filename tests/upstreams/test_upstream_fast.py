@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ser_features.upstreams import convs, exact, onednn, waveform
 from ser_features.upstreams import waves as waves_of_rows
@@ -39,6 +40,86 @@ def test_the_layout_of_a_gpu_equals_transformers(
     out = upstream.encode(waves)
     for b, (wave, end) in enumerate(zip(waves, out.num_frames, strict=True)):
         assert distance(out.hidden[:, b, :end], alone(model, wave)) <= TOLERANCE
+
+
+@pytest.fixture
+def masks(monkeypatch):
+    """The mask or bias of every call of SDPA, in the order of the calls."""
+    given, plain = [], F.scaled_dot_product_attention
+
+    def spy(*args, attn_mask=None, **options):
+        given.append(attn_mask)
+        return plain(*args, attn_mask=attn_mask, **options)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", spy)
+    return given
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "wavlm-layer-norm", "mms-adapters", "unispeech-sat"])
+def test_a_batch_without_padding_has_no_mask_and_the_same_features(
+    kind, padded, masks, monkeypatch, checkpoint, noise, distance
+):
+    """Flash attention takes no mask. WavLM's bias is always one, but then it masks nothing."""
+    folder, waves = checkpoint(kind).folder, noise(3000, 3010, 2900)  # 9, 9 and 8 frames
+    upstream = load_upstream(str(folder))
+    masks.clear()  # loading tries the layers
+    free = upstream.encode(waves[:2]).hidden
+    gated = kind.startswith("wavlm")
+    assert [mask is None for mask in masks] == [not gated] * 2
+    assert not gated or all(torch.isfinite(mask).all() for mask in masks)
+
+    def masked(batch, frames, device):
+        batch.frames, batch.mask = frames, torch.ones(2, max(frames), dtype=torch.bool)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(exact.Batch, "set", masked)
+        assert distance(upstream.encode(waves[:2]).hidden, free) <= 1e-6
+    assert all(mask is not None for mask in masks[2:])
+    masks.clear()
+    upstream.encode(waves)
+    assert all(mask is not None for mask in masks)
+
+
+def test_whisper_never_has_a_mask(masks, monkeypatch, checkpoint, noise):
+    monkeypatch.setattr(onednn, "usable", lambda dtype: False)
+    upstream = load_upstream(str(checkpoint("whisper").folder))
+    upstream.encode(noise(9000, 31000))
+    assert masks == [None] * 2
+
+
+@pytest.mark.parametrize("length", [400, 3000])
+def test_wavlms_bias_is_contiguous(length, padded, masks, checkpoint, noise):
+    """As the memory-efficient kernel of a GPU needs it: the last dimension without gaps."""
+    load_upstream(str(checkpoint("wavlm").folder)).encode(noise(length, 6000))
+    assert masks
+    assert all(mask.stride(-1) == 1 for mask in masks)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["hubert-base", "data2vec-base", "whisper-tiny"])
+def test_a_gpu_runs_flash_attention_where_nothing_is_padded(name, noise):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    upstream = load_upstream(f"{name}@random:0", device="cuda", precision="bfloat16")
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        upstream.encode(noise(16000, 16010))
+    with sdpa_kernel(SDPBackend.EFFICIENT_ATTENTION):
+        upstream.encode(noise(16000, 8000))
+
+
+@pytest.mark.gpu
+def test_a_gpu_waits_for_nothing(noise):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    for name in ("hubert-base", "wavlm-base", "data2vec-base", "whisper-tiny"):
+        upstream = load_upstream(f"{name}@random:0", device="cuda", precision="bfloat16")
+        upstream.encode(noise(16000, 8000))
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            upstream.encode(noise(16000, 8000))
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 def test_whisper_without_onednn(monkeypatch, checkpoint, noise, distance):

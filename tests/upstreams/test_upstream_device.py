@@ -1,0 +1,71 @@
+"""The layout of a GPU on the device ``meta``: shapes without values.
+
+Whatever reads a value back (which on a GPU waits for everything queued before it) or mixes tensors
+of two devices raises there, so this is what can be shown of the GPU's path without a GPU.
+"""
+
+import traceback
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ser_features.extract.pooling import pool_on_device, ragged_on_device
+from ser_features.upstreams.load import load_upstream
+
+REQUESTS = (
+    "hubert", "hubert-layer-norm", "hubert-batch-norm", "wav2vec2", "mms-adapters", "wavlm",
+    "wavlm-layer-norm", "data2vec", "unispeech-sat", "whisper",
+)  # fmt: skip
+
+
+def check(upstream, waves) -> None:
+    out = upstream.encode(waves)
+    pooled = pool_on_device(out.hidden, out.num_frames)
+    frames = ragged_on_device(out.hidden, out.num_frames)
+    layers, dim = upstream.info.num_layers, upstream.info.dim
+    assert out.hidden.shape == (layers, len(waves), max(out.num_frames), dim)
+    assert {tuple(part.shape) for part in pooled} == {(len(waves), layers, dim)}
+    assert frames.shape == (sum(out.num_frames), layers, dim)
+    assert {x.device.type for x in (out.hidden, *pooled, frames)} == {"meta"}
+
+
+@pytest.mark.parametrize("kind", REQUESTS)
+def test_encoding_and_pooling_wait_for_nothing(kind, checkpoint, noise):
+    folder = checkpoint(kind).folder
+    upstream = load_upstream(f"x@random:0={folder}", device="meta", precision="bfloat16")
+    with Copies() as copies:
+        check(upstream, noise(8000, 3010, 3000))
+        check(upstream, noise(3000, 3000))
+    assert not copies.found
+
+
+class Copies(TorchDispatchMode):
+    """Finds copies to the device that do not go through pinned memory, which a GPU waits for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        devices = {x.device.type for x in args if isinstance(x, torch.Tensor)}
+        if isinstance(out, torch.Tensor) and out.is_meta and "cpu" in devices:
+            stack = traceback.extract_stack()
+            if not {"on_device", "pad_waves"} & {frame.name for frame in stack}:
+                self.found.append(f"{func} in {stack[-3].filename}:{stack[-3].lineno}")
+        return out
+
+
+@pytest.mark.parametrize("name", ["cnn14-16k", "wav2vec", "fbank"])
+def test_the_others_read_no_value_back(name, noise):
+    request = name if name == "fbank" else f"{name}@random:0"
+    check(load_upstream(request, device="meta"), noise(12000, 9000, 9000))
+
+
+def test_what_waits_would_be_seen():
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        bool(torch.zeros(3, device="meta").all())
+    with Copies() as copies:
+        torch.tensor([1, 2]).to("meta")
+    assert len(copies.found) == 1
