@@ -100,14 +100,14 @@ class Attention(nn.Module):
 
     def forward(self, hidden_states: Tensor, **_: object) -> tuple[Tensor | None, ...]:
         """[B, T, D] to [B, T, D], or packed."""
-        mask = self.batch.mask
-        biases = [None if mask is None else mask[:, None, None]] * len(self.batch.frames)
+        mask, rows = self.batch.mask, len(self.batch.frames) if self.batch.packed else 1
+        biases = [None if mask is None else mask[:, None, None]] * rows
         return self._mix(hidden_states, biases), *self.unread
 
     def _mix(self, hidden: Tensor, biases: Sequence[Tensor | None]) -> Tensor:
         """Attention within each row; a row's bias is added to its scores, or masks them."""
         rows = self.batch.rows(self.qkv(hidden))
-        mixed = [self._attend(row, bias) for row, bias in zip(rows, biases, strict=False)]
+        mixed = [self._attend(row, bias) for row, bias in zip(rows, biases, strict=True)]
         out: Tensor = self.out_proj(torch.cat(mixed, dim=1))
         return out
 
@@ -139,7 +139,7 @@ class GatedBiasAttention(Attention):
     ) -> tuple[Tensor | None, ...]:
         """As Attention; the bias [H, T, T] of the first layer serves the others."""
         if position_bias is None and self.inner is not None:
-            frames = max(self.batch.frames)
+            frames = max(self.batch.frames) if self.batch.packed else hidden_states.shape[1]
             position_bias = self.inner.compute_bias(frames, frames).contiguous()
         assert position_bias is not None
         gates = self.batch.rows(self._gates(hidden_states))  # each [B, T, H]

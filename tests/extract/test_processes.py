@@ -59,7 +59,7 @@ def test_errors_come_from_the_worker_whole(tmp_path, monkeypatch, manifest):
     with pytest.raises(UpstreamError, match=r"^no room on cpu$"):
         run(manifest, tmp_path / "store", devices="cpu")
     use_loader(monkeypatch, broken)
-    with pytest.raises(RuntimeError, match="ZeroDivisionError: 13") as caught:
+    with pytest.raises(RuntimeError, match=r"^ZeroDivisionError: 1\n") as caught:
         run(manifest, tmp_path / "store", devices="cpu")
     assert "raise ZeroDivisionError" in caught.value.__notes__[0]
     assert not multiprocessing.active_children()
