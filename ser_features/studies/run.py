@@ -105,7 +105,8 @@ class Runner:
     def run(self, trial: Trial | Crossing) -> dict[str, RunRecord]:
         """The records by the name of the test."""
         self.progress.say(trial.about)
-        return self._bench(trial) if isinstance(trial, Trial) else self._cross(trial)
+        found = self._bench(trial) if isinstance(trial, Trial) else self._cross(trial)
+        return {test: _of_runs(record, trial.seeds) for test, record in found.items()}
 
     def copies_of(self, trial: Trial) -> dict[str, FeatureSet]:
         """The clean set of a trial and its copies, by name."""
@@ -169,6 +170,13 @@ class Runner:
         selected = self.request.manifest(corpus).select_labels(trial.labels)
         reports = extract_sets(selected, trial.upstream, self.store, how, self.progress)
         return {r.spec.augmentation: open_feature_set(self.store, r.spec) for r in reports}
+
+
+def _of_runs(record: RunRecord, seeds: int) -> RunRecord:
+    """The record as the study asks for it; another command may have added runs to it."""
+    expected = tuple(pair for pair in record.expected if pair[1] < seeds)
+    scores = tuple(score for score in record.scores if score.seed < seeds)
+    return replace(record, expected=expected, scores=scores)
 
 
 def _base(name: str, wanted: set[str]) -> bool:

@@ -85,6 +85,13 @@ def test_upstreams(iemocap: Any, tmp_path: Path, monkeypatch: Any) -> None:
     assert "64.9" in words
     assert "wavlm-base-plus" in words, "rows of the paper that were not run are there too"
     assert "deviation: 2 updates or epochs as asked" in words
+    # runs that another command adds to a record do not change the table
+    where = (tmp_path / "store", tmp_path / "results")
+    more = run_study(STUDIES["upstreams"], replace(request, seeds=3), *where)
+    again = run_study(STUDIES["upstreams"], request, *where)
+    assert [r.scores for r in again.records] == [r.scores for r in outcome.records]
+    assert all(len(m.scores) == 3 * len(r.scores) for m, r in zip(more.records, again.records,
+                                                                strict=True))  # fmt: skip
 
 
 def test_synthetic(iemocap: Any, other: Any, tmp_path: Path, monkeypatch: Any) -> None:
