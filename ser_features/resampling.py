@@ -3,6 +3,7 @@
 The unit is the speaker, or the utterance where speakers are not known.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,16 +59,21 @@ def resampled(
 ) -> Floats:
     """The metric under each row of cluster weights [B, cluster], mean over seeds: [B]."""
     fold = outcomes.fold if estimator == "folds" else np.zeros_like(outcomes.fold)
-    num_folds, num_labels = int(fold.max()) + 1, outcomes.num_labels
     share = _fold_share(fold, cluster, weights)  # [B, fold]
     total = np.zeros(len(weights))
-    for predictions in outcomes.predictions:
-        cell = (fold * num_labels + outcomes.truth) * num_labels + predictions
-        shape = (num_folds * num_labels**2, weights.shape[1])
-        counts = sparse.csr_array((np.ones(len(cell)), (cell, cluster)), shape=shape)
-        confusion = (counts @ weights.T).T.reshape(-1, num_folds, num_labels, num_labels)
+    for confusion in confusions(outcomes, fold, cluster, weights):
         total += (share * scores(confusion, metric)).sum(axis=1)
     return total / len(outcomes.predictions)
+
+
+def confusions(outcomes: Outcomes, fold: Ints, cluster: Ints, weights: Floats) -> Iterator[Floats]:
+    """For each seed the confusion matrices [B, fold, truth, prediction] under cluster weights."""
+    num_folds, num_labels = int(fold.max()) + 1, outcomes.num_labels
+    shape = (num_folds * num_labels**2, weights.shape[1])
+    for predictions in outcomes.predictions:
+        cell = (fold * num_labels + outcomes.truth) * num_labels + predictions
+        counts = sparse.csr_array((np.ones(len(cell)), (cell, cluster)), shape=shape)
+        yield (counts @ weights.T).T.reshape(-1, num_folds, num_labels, num_labels)
 
 
 def _fold_share(fold: Ints, cluster: Ints, weights: Floats) -> Floats:

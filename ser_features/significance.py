@@ -17,6 +17,7 @@ from ser_features.resampling import (
     Ints,
     Outcomes,
     clusters_of,
+    confusions,
     ratio,
     resampled,
     scores,
@@ -129,8 +130,8 @@ def compare(
     units. With fewer, a swap test cannot reach a p that survives a correction for many rows
     (2/1024 for ten speakers); there the standard error comes from leaving out one unit at a time,
     with Student's t for few units (Cameron, Gelbach and Miller 2008, Review of Economics and
-    Statistics 90(3)). F1 is no such sum: it takes the latter whatever the number of units. Raises
-    ValueError where the items differ.
+    Statistics 90(3)). F1 is no such sum: there each permutation is scored anew. Raises ValueError
+    where the items differ.
     """
     if not paired(first, second):
         raise ValueError("the two systems were not tested on the same utterances and folds")
@@ -138,17 +139,23 @@ def compare(
     label = first.truth if metric in ("uar", "macro_f1") else np.zeros_like(first.truth)
     terms, share = _terms(first, second, label, estimator)
     sums = np.bincount(cluster, terms).astype(np.float64)  # [unit]
-    if metric in _SUMS and len(sums) >= _FEW_UNITS and sums.any():
-        p = _permutation(sums, num_resamples, seed)
-        return Difference(float(sums.sum()), p, unit, len(sums), "permutation")
-    if metric in _SUMS:
-        difference, error = float(sums.sum()), _jackknife(terms, share, label, cluster)
-    else:
-        difference, error = _left_out(first, second, metric, estimator)
-    if not (difference or error):
+    linear, test = metric in _SUMS, "permutation"
+    same = not sums.any() if linear else np.array_equal(first.predictions, second.predictions)
+    if same:
         return Difference(0.0, 1.0, unit, len(sums), "none needed")
-    p = _few_units(difference, max(error, float(share.max())), len(sums))
-    return Difference(difference, p, unit, len(sums), "jackknife")
+    difference = point(first, metric, estimator) - point(second, metric, estimator)
+    if len(sums) >= _FEW_UNITS and linear:
+        p = _permutation(sums, num_resamples, seed)
+    elif len(sums) >= _FEW_UNITS and len(first.predictions) == len(second.predictions):
+        p = _swapped(first, second, metric, estimator, num_resamples, seed)
+    else:
+        error = (
+            _jackknife(terms, share, label, cluster)
+            if linear
+            else _left_out(first, second, metric, estimator)
+        )
+        p, test = _few_units(difference, max(error, float(share.max())), len(sums)), "jackknife"
+    return Difference(difference, p, unit, len(sums), test)
 
 
 def difference_interval(
@@ -235,10 +242,8 @@ def _jackknife(terms: Floats, share: Floats, truth: Ints, cluster: Ints) -> floa
     return float(np.sqrt((num - 1) / num * ((without - without.mean()) ** 2).sum()))
 
 
-def _left_out(
-    first: Outcomes, second: Outcomes, metric: str, estimator: str
-) -> tuple[float, float]:
-    """The difference of two scores and its standard error, from leaving out one unit at a time."""
+def _left_out(first: Outcomes, second: Outcomes, metric: str, estimator: str) -> float:
+    """Standard error of the difference of any score, from leaving out one unit at a time."""
     cluster, sizes, _ = clusters_of(first, second)
     num, batch = int(sizes.sum()), max(1, _CELLS // len(sizes))
     without = np.zeros(len(sizes))
@@ -249,8 +254,7 @@ def _left_out(
         own, other = (resampled(s, cluster, weights, metric, estimator) for s in (first, second))
         without[at] = own - other
     mean = (sizes * without).sum() / num
-    error = np.sqrt((num - 1) / num * (sizes * (without - mean) ** 2).sum())
-    return point(first, metric, estimator) - point(second, metric, estimator), float(error)
+    return float(np.sqrt((num - 1) / num * (sizes * (without - mean) ** 2).sum()))
 
 
 def _permutation(sums: Floats, num_resamples: int, seed: int) -> float:
@@ -260,6 +264,33 @@ def _permutation(sums: Floats, num_resamples: int, seed: int) -> float:
     positive = rng.binomial(counts, 0.5, size=(num_resamples, len(counts)))  # [B, size]
     null = np.abs((2 * positive - counts) @ sizes)
     extreme = np.count_nonzero(null >= abs(sums.sum()) - 1e-9)
+    return float((1 + extreme) / (1 + num_resamples))
+
+
+def _swapped(
+    first: Outcomes, second: Outcomes, metric: str, estimator: str, num_resamples: int, seed: int
+) -> float:
+    """Two-sided p of a difference of scores when units change sides at random, all runs of one
+    together; both systems have as many runs."""
+    cluster, sizes, _ = clusters_of(first, second)
+    fold = first.fold if estimator == "folds" else np.zeros_like(first.fold)
+    num_cells = (int(fold.max()) + 1) * first.num_labels**2
+    rng, batch = np.random.default_rng(seed), max(1, _CELLS // max(len(sizes), num_cells))
+    bound = abs(point(first, metric, estimator) - point(second, metric, estimator)) - 1e-9
+    extreme = 0
+    for start in range(0, num_resamples, batch):
+        count = min(batch, num_resamples - start)
+        swapped = rng.binomial(sizes, 0.5, size=(count, len(sizes))) / sizes
+        sides = [
+            list(confusions(each, fold, cluster, weights))
+            for each in (first, second)
+            for weights in (1 - swapped, swapped)
+        ]
+        found = np.zeros(count)
+        for stay, leave, other_stay, other_leave in zip(*sides, strict=True):
+            found += scores(stay + other_leave, metric).mean(axis=1)
+            found -= scores(leave + other_stay, metric).mean(axis=1)
+        extreme += int(np.count_nonzero(np.abs(found / len(first.predictions)) >= bound))
     return float((1 + extreme) / (1 + num_resamples))
 
 
