@@ -27,15 +27,15 @@ import numpy as np
 
 from ser_features.corpora.files import read_manifest
 from ser_features.extract.plan import PlanItem, plan_shards
-from ser_features.extract.survey import source_of
+from ser_features.extract.survey import planned_sources
 from ser_features.fingerprint import fingerprint
 from ser_features.manifest import Manifest
 from ser_features.records import FeatureSetSpec, Shard, Source
 from ser_features.store.catalog import list_feature_sets
+from ser_features.store.forms import Commit
 from ser_features.store.layout import shard_objects
 from ser_features.store.objects import ObjectSum
 from ser_features.store.reader import open_feature_set
-from ser_features.store.state import Commit
 from ser_features.store.writer import StoreWriter
 from ser_features_cli import main as command
 
@@ -76,7 +76,10 @@ def plan(items: list[PlanItem], manifest: Manifest, store: Path, found: dict[str
         "pack", found, lambda: plan_shards(items, rows=SPEC.rows, capacity=SPEC.capacity)
     )
     table = manifest.by_id
-    sources = timed("stat", found, lambda: [source_of(table[key]) for s in shards for key in s.ids])
+    ids = [key for shard in shards for key in shard.ids]
+    sources = timed(
+        "stat", found, lambda: planned_sources((table[key] for key in ids), [""] * len(ids))
+    )
     with StoreWriter(store, SPEC) as writer:
         timed("write_plan", found, lambda: writer.add_plan(shards, sources))
 
@@ -84,7 +87,7 @@ def plan(items: list[PlanItem], manifest: Manifest, store: Path, found: dict[str
 def commit_all(store: Path) -> None:
     """The records of every shard, as after the extraction."""
     with StoreWriter(store, SPEC) as writer:
-        sources = {source.id: source for source in writer.plans[0].sources}
+        sources = writer.planned_sources()
         for shard in writer.pending:
             writer._check_pending(shard)
             writer._commit(_record(shard, sources))

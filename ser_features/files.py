@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
 from ser_features.errors import DamageError, StoreError
 from ser_features.fingerprint import fingerprint
 from ser_features.records import Json
@@ -120,21 +122,47 @@ def read_sealed(path: Readable) -> Json:
     Raises FileNotFoundError where there is none, DamageError where its checksum does not hold.
     """
     raw = read_whole(path)
+    with _damage(path):
+        text = _compact_body(raw)
+        return _indented_body(raw) if text is None else _parsed(text)
+
+
+def read_sealed_text(path: Readable) -> bytes:
+    """The body of a sealed file as JSON, for a typed decoder; raises as ``read_sealed`` does."""
+    raw = read_whole(path)
+    with _damage(path):
+        text = _compact_body(raw)
+        if text is None:
+            text = json.dumps(_indented_body(raw), ensure_ascii=False).encode()
+        return text
+
+
+@contextlib.contextmanager
+def _damage(path: Readable) -> Iterator[None]:
     try:
-        return _body(raw)
+        yield
     except (ValueError, KeyError, TypeError, RecursionError):
         raise DamageError(
             f"{path} is damaged: its checksum does not hold; run 'serfeat store verify'"
         ) from None
 
 
-def _body(raw: bytes) -> Json:
-    """What either form of a sealed file holds; ValueError where its checksum does not hold."""
-    if head := _COMPACT.match(raw):
-        text = memoryview(raw)[head.end() : -2]
-        if raw[-2:] != b"}\n" or hashlib.sha256(text).hexdigest().encode() != head[1]:
-            raise ValueError("checksum")
-        return _parsed(bytes(text))
+def _compact_body(raw: bytes) -> bytes | None:
+    """What a sealed file of one line holds, None where it is none of those.
+
+    Raises ValueError where its checksum does not hold.
+    """
+    head = _COMPACT.match(raw)
+    if head is None:
+        return None
+    text = memoryview(raw)[head.end() : -2]
+    if raw[-2:] != b"}\n" or hashlib.sha256(text).hexdigest().encode() != head[1]:
+        raise ValueError("checksum")
+    return bytes(text)
+
+
+def _indented_body(raw: bytes) -> Json:
+    """What the other form holds; ValueError where its checksum does not hold."""
     body = _parsed(raw)["body"]
     if sealed_text(body).encode() != raw:
         raise ValueError("checksum")
@@ -152,22 +180,11 @@ def sealed_text(body: Json, *, compact: bool = False) -> str:
     """The text of a sealed file with this body.
 
     ``compact`` is one line, for what may hold a million utterances: ten times as fast. There a
-    dataclass with slots stands for the object of its fields.
+    dataclass stands for the object of its fields, and a number that is not finite becomes null.
     """
     if compact:
-        return _compact_text(body)
+        # The hash is over these very bytes: reading need not write the text again to compare it.
+        text = msgspec.json.encode(body)
+        return f'{{"sha256":"{hashlib.sha256(text).hexdigest()}","body":{text.decode()}}}\n'
     sealed = {"sha256": fingerprint(body), "body": body}
     return json.dumps(sealed, indent=1, ensure_ascii=False) + "\n"
-
-
-def _compact_text(body: Json) -> str:
-    # The hash is over these very bytes: reading need not write the text again to compare it.
-    text = json.dumps(
-        body, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_fields
-    )
-    return f'{{"sha256":"{hashlib.sha256(text.encode()).hexdigest()}","body":{text}}}\n'
-
-
-def _fields(item: Json) -> dict[str, Json]:
-    # Called as the text is written, so that no table of a million dictionaries is ever there.
-    return {name: getattr(item, name) for name in item.__slots__}

@@ -75,10 +75,15 @@ class Manifest:
         """Every reason why this manifest is not valid, as sentences; empty when it is."""
         if not self.utterances:
             return ("there are no utterances",)
-        where = self.rows or tuple(f"utterance {i + 1}" for i in range(len(self.utterances)))
-        pairs = list(zip(where, self.utterances, strict=True))
-        single = [f"{row}: {text}" for row, u in pairs for text in _utterance_problems(u)]
-        return (*_corpus_problems(self.corpus), *single, *_duplicates(pairs), *self._bad_folds())
+        where = self.rows or [f"utterance {i + 1}" for i in range(len(self.utterances))]
+        pairs = zip(where, self.utterances, strict=True)
+        odd = [(row, utterance) for row, utterance in pairs if not _plain(utterance)]
+        single = [f"{row}: {text}" for row, u in odd for text in _utterance_problems(u)]
+        twice = () if self._ids_differ() else _duplicates(zip(where, self.utterances, strict=True))
+        return (*_corpus_problems(self.corpus), *single, *twice, *self._bad_folds())
+
+    def _ids_differ(self) -> bool:
+        return len({utterance.id for utterance in self.utterances}) == len(self.utterances)
 
     def validate(self) -> "Manifest":
         """This manifest, if it is valid; ManifestError with all its problems otherwise."""
@@ -158,6 +163,23 @@ def restrict(fold: Fold, ids: set[str]) -> Fold:
     """The fold with only these utterances."""
     sides = [tuple(i for i in side if i in ids) for side in (fold.train, fold.dev, fold.test)]
     return Fold(fold.name, *sides)
+
+
+def _plain(utterance: Utterance) -> bool:
+    """Whether ``_utterance_problems`` has certainly nothing to say; ten times as quick."""
+    name, label, end = utterance.id, utterance.label, utterance.end
+    return (
+        0 < len(name) * 4 <= MAX_ID_BYTES
+        and name.isprintable()
+        and not name.isspace()
+        and label is not None
+        and label.isprintable()
+        and not (not label or label.isspace())
+        and (utterance.split is None or utterance.split in SPLITS)
+        and (end is None or (utterance.start or 0) < end < math.inf)
+        and 0 <= (utterance.start or 0) < math.inf
+        and "\0" not in str(utterance.path)
+    )
 
 
 def _utterance_problems(utterance: Utterance) -> Iterator[str]:

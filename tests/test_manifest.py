@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ser_features.errors import ManifestError, UsageError
-from ser_features.manifest import Manifest
+from ser_features.manifest import Manifest, _plain, _utterance_problems
 from ser_features.records import Fold, Utterance
 
 
@@ -176,3 +176,15 @@ def test_without_some_utterances() -> None:
     assert [u.id for u in left.utterances] == ["a", "d"]
     assert left.folds["official"] == (Fold("1", ("a",), (), ("d",)),)
     assert manifest(utterance("a"), utterance("b"), rows=("1", "2")).without(["a"]).rows == ("2",)
+
+
+odd_text = st.text(st.sampled_from("a ü\0\n\x7f\u200b\ud800/"), max_size=80)
+odd_time = st.sampled_from([None, -1.0, 0.0, 1.0, 2.0, float("nan"), float("inf")])
+
+
+@given(odd_text, odd_text, st.none() | odd_text, st.sampled_from([None, "dev", "x"]), odd_time,
+       odd_time)  # fmt: skip
+def test_the_quick_look_lets_no_problem_pass(name, path, label, split, start, end):
+    one = Utterance(name, Path(path), label=label, split=split, start=start, end=end)
+    if _plain(one):
+        assert list(_utterance_problems(one)) == []

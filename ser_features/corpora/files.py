@@ -28,6 +28,13 @@ class _Rows:
     columns: tuple[str, ...] = ()
     rows: list[tuple[str, Mapping[str, Json]]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    paths: dict[str, Path] = field(default_factory=dict)  # a recording may have many cuts
+
+    def path(self, base: Path, text: str) -> Path:
+        """``base / text``, made once."""
+        if (found := self.paths.get(text)) is None:
+            found = self.paths[text] = base / text
+        return found
 
 
 @uncollected()
@@ -171,33 +178,37 @@ def _utterance(where: str, cells: Mapping[str, Json], base: Path, found: _Rows) 
     that the checks of the whole manifest see it too.
     """
     problems: list[str] = []
-    texts = {name: _text(name, cells.get(name), problems) for name in (*REQUIRED, *OPTIONAL[:3])}
-    times = {name: _seconds(name, cells.get(name), problems) for name in OPTIONAL[3:]}
-    if texts["path"] is None and not any(p.startswith("path is") for p in problems):
-        problems.append("the path is empty")
-    found.problems.extend(f"{where}: {problem}" for problem in problems)
-    return Utterance(
-        id=texts["id"] or "",
-        path=base / (texts["path"] or "."),
-        label=texts["label"],
-        speaker=texts["speaker"],
-        session=texts["session"],
-        split=texts["split"],
-        start=times["start"],
-        end=times["end"],
+    get = cells.get
+    name, path = _text("id", get("id"), problems), _text("path", get("path"), problems)
+    made = Utterance(
+        name or "",
+        found.path(base, path or "."),
+        _text("label", get("label"), problems),
+        _text("speaker", get("speaker"), problems),
+        _text("session", get("session"), problems),
+        _text("split", get("split"), problems),
+        _seconds("start", get("start"), problems),
+        _seconds("end", get("end"), problems),
     )
+    if path is None and not any(problem.startswith("path is") for problem in problems):
+        problems.append("the path is empty")
+    if problems:
+        found.problems.extend(f"{where}: {problem}" for problem in problems)
+    return made
 
 
 def _text(name: str, value: Json, problems: list[str]) -> str | None:
     """A cell as text without outer space; None where it is empty. Whole numbers are text too."""
+    if value is None:
+        return None
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    if value is not None and not isinstance(value, str):
+    if not isinstance(value, str):
         problems.append(f"{name} is {str(value)[:40]}; expected text")
         return None
     if name == "path":  # A file name may really begin or end with a space.
-        return value if value and value.strip() else None
-    return (value or "").strip() or None
+        return value if value.strip() else None
+    return value.strip() or None
 
 
 def _seconds(name: str, value: Json, problems: list[str]) -> float | None:

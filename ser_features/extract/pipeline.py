@@ -17,7 +17,7 @@ from ser_features.extract.progress import Progress, Silent
 from ser_features.extract.rejects import known_rejects, write_rejects
 from ser_features.extract.shards import Float16OverflowError, Outcome
 from ser_features.extract.spec import feature_spec, new_spec, rejects_report
-from ser_features.extract.survey import Survey, source_of, survey
+from ser_features.extract.survey import Survey, planned_sources, survey
 from ser_features.manifest import Manifest
 from ser_features.records import FeatureSetSpec, Note, Rejection, Shard, Source
 from ser_features.store.layout import end_frame
@@ -260,12 +260,10 @@ class Extraction:
             first_index=len(writer.shards),
             first_frame=max((end_frame(s, writer.spec) for s in writer.shards), default=0),
         )
-        planned_ids = [name for shard in added for name in shard.ids]
-        writer.add_plan(added, [self._planned(wanted[name]) for name in planned_ids])
+        ids, table = [name for shard in added for name in shard.ids], self.manifest.by_id
+        draws = (wanted[name].draw for name in ids)
+        writer.add_plan(added, planned_sources((table[name] for name in ids), draws))
         return [*resumed, *added]
-
-    def _planned(self, item: PlanItem) -> Source:
-        return source_of(self.manifest.by_id[item.id], draw=item.draw)
 
 
 def title(spec: FeatureSetSpec) -> str:

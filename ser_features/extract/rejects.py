@@ -26,7 +26,7 @@ class Stat:
     mtime_ns: int
 
 
-def stat_of(path: Path) -> Stat:
+def stat_of(path: Path | str) -> Stat:
     """The file's size and time; never fails."""
     try:
         found = os.stat(path)  # noqa: PTH116  (Path.stat takes twice as long)

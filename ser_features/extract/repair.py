@@ -123,8 +123,7 @@ def _mend(
 def _partners(damaged: DamagedShard, writer: StoreWriter) -> dict[str, Source]:
     """What the set knows of the partners: every one of its utterances is in it itself."""
     names = {partner_of(source.draw) for source in damaged.sources}
-    planned = {source.id: source for plan in writer.plans for source in plan.sources}
-    known = planned | writer.sources
+    known = writer.planned_sources() | writer.sources if names - {None} else {}
     return {name: known[name] for name in names if name in known}
 
 

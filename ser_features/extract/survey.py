@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ser_features.audio import check_length, load, num_samples_at, probe
 from ser_features.augment.augmented import Drawing, length_of, partner_of
@@ -10,6 +11,7 @@ from ser_features.errors import AudioError
 from ser_features.extract.plan import PlanItem
 from ser_features.extract.progress import Progress
 from ser_features.extract.rejects import stat_of
+from ser_features.files import uncollected
 from ser_features.records import Rejection, Source, Utterance
 from ser_features.upstreams.protocol import Upstream
 
@@ -78,9 +80,28 @@ def survey(
 
 def source_of(utterance: Utterance, audio_sha256: str = "", draw: str = "") -> Source:
     """Where an utterance's audio lies now, found from any folder; without a hash while planned."""
-    path = utterance.path.absolute()
-    stat, cut = stat_of(path), (utterance.start, utterance.end)
-    return Source(utterance.id, str(path), stat.size, stat.mtime_ns, audio_sha256, *cut, draw)
+    place = _place_of(utterance.path)
+    return Source(utterance.id, *place, audio_sha256, utterance.start, utterance.end, draw)
+
+
+@uncollected()
+def planned_sources(utterances: Iterable[Utterance], draws: Iterable[str]) -> list[Source]:
+    """``source_of`` every utterance before it is decoded; each file is looked at once."""
+    places: dict[Path, tuple[str, int, int]] = {}
+    found = []
+    for one, draw in zip(utterances, draws, strict=True):
+        place = places.get(one.path)
+        if place is None:
+            place = places[one.path] = _place_of(one.path)
+        found.append(Source(one.id, *place, "", one.start, one.end, draw))
+    return found
+
+
+def _place_of(path: Path) -> tuple[str, int, int]:
+    """The absolute path of a file, its size and its time; -1 where it is not there."""
+    text = str(path.absolute())
+    stat = stat_of(text)
+    return text, stat.size, stat.mtime_ns
 
 
 def reject(utterance: Utterance, error: AudioError) -> Rejection:

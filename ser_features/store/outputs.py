@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from ser_features.errors import StoreError
 from ser_features.records import FeatureSetSpec, Shard, Source
-from ser_features.store.layout import array_objects, encode_text, row_starts
+from ser_features.store.forms import check_sources
+from ser_features.store.layout import array_objects, row_starts
 from ser_features.store.objects import ObjectFile
 from ser_features.store.schema import ID_BYTES, POOLED, array_names, cut_of
 from ser_features.store.shards import write_object
@@ -66,7 +67,11 @@ def check_outputs(spec: FeatureSetSpec, shard: Shard, outputs: ShardOutputs) -> 
     if outputs.ids != tuple(key for key in shard.ids if key in present):
         raise StoreError(f"{where}: the utterances written are not those planned, in their order")
     for source in outputs.sources:
-        _check_source(source, where)
+        _check_hash(source, where)
+    try:
+        check_sources(outputs.sources)
+    except ValueError as error:
+        raise StoreError(f"{where}: {error}") from error
     shape = (len(outputs.sources), spec.num_layers, spec.dim)
     for kind in POOLED:
         _check_array(getattr(outputs, kind), shape, "float32", f"{where}, pooled {kind}")
@@ -82,8 +87,7 @@ def _present_frames(shard: Shard, present: set[str]) -> int:
     return sum(count for key, count in pairs if key in present)
 
 
-def _check_source(source: Source, where: str) -> None:
-    encode_text(source.path, "path")
+def _check_hash(source: Source, where: str) -> None:
     try:
         if len(bytes.fromhex(source.audio_sha256)) == 32:
             return

@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import repeat
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ser_features.errors import DamageError, StoreError
+from ser_features.files import uncollected
 from ser_features.records import FeatureSetSpec, Json, Source
 from ser_features.registry import unknown
 from ser_features.store.catalog import names_in
+from ser_features.store.forms import Commit
 from ser_features.store.layout import first_object, ids_in_object, object_name, row_starts
 from ser_features.store.place import Place, side_by_side
 from ser_features.store.schema import (
@@ -23,7 +26,7 @@ from ser_features.store.schema import (
     name_of,
 )
 from ser_features.store.shards import Sharding, read_part
-from ser_features.store.state import Commit, State, load_state
+from ser_features.store.state import State, load_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +41,16 @@ class ShardFrames:
     frames: NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
+class _Row(NamedTuple):
+    """Where an utterance lies; a tuple, because a million are made where a set is opened."""
+
     commit: Commit
     position: int  # in the shard
-    start: int  # first frame
-    num_frames: int
     source: Source
+
+    @property
+    def num_frames(self) -> int:
+        return self.commit.shard.num_frames[self.position]
 
 
 class FeatureSet:
@@ -82,7 +88,8 @@ class FeatureSet:
     @property
     def num_frames(self) -> NDArray[np.int64]:
         """Frames of each utterance, in the order of ``ids``."""
-        return np.array([row.num_frames for row in self._rows.values()], np.int64)
+        counts = [commit.shard.num_frames[i] for commit, i, _ in self._rows.values()]
+        return np.array(counts, np.int64)
 
     @property
     def audio_sha256(self) -> tuple[str, ...]:
@@ -171,11 +178,13 @@ class FeatureSet:
         # Layer after layer as the chunks are: they are read into place, which halves the copying.
         shape = (len(layers), total, self.spec.dim)
         out = _empty(shape, self.spec.frames, self.name).swapaxes(0, 1)
-        commit = rows[0].commit
-        done = 0
-        for first, last in _merged([(row.start, row.start + row.num_frames) for row in rows]):
+        commit, done = rows[0].commit, 0
+        starts = row_starts(commit.shard)
+        begins = [starts[row.position] - commit.shard.first_frame for row in rows]
+        spans = [(at, at + row.num_frames) for at, row in zip(begins, rows, strict=True)]
+        for first, last in _merged(spans):
             piece = out[done : done + last - first]  # no gap of a rejected utterance within
-            self._read_rows("frames", commit, first - commit.shard.first_frame, layers, piece)
+            self._read_rows("frames", commit, first, layers, piece)
             done += last - first
         return out
 
@@ -274,19 +283,23 @@ def _empty(shape: tuple[int, ...], dtype: str, name: str) -> NDArray[Any]:
         ) from None
 
 
+@uncollected()
 def _latest_rows(state: State) -> dict[str, _Row]:
     rows: dict[str, _Row] = {}
     for index in sorted(state.commits):
         commit = state.commits[index]
-        shard = commit.shard
-        sources = {source.id: source for source in commit.sources}
-        starts = row_starts(shard)
-        for position, key in enumerate(shard.ids):
-            if key in sources:
-                rows.pop(key, None)
-                count = shard.num_frames[position]
-                rows[key] = _Row(commit, position, starts[position], count, sources[key])
+        ids, planned = commit.ids, commit.shard.ids
+        if not rows.keys().isdisjoint(ids):
+            for key in ids:
+                rows.pop(key, None)  # the later one counts, and its place in the order too
+        at = range(len(ids)) if ids == planned else _positions(planned, ids)
+        rows.update(zip(ids, map(_Row, repeat(commit), at, commit.sources), strict=False))
     return rows
+
+
+def _positions(planned: Sequence[str], ids: Sequence[str]) -> list[int]:
+    position = {key: i for i, key in enumerate(planned)}
+    return [position[key] for key in ids]
 
 
 def _by_shard(rows: list[_Row]) -> dict[int, list[int]]:

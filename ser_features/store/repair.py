@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ser_features.records import FeatureSetSpec, Shard, Source
 from ser_features.store.catalog import names_in
+from ser_features.store.forms import Plan, plan_to_json
 from ser_features.store.lock import writer_lock
 from ser_features.store.objects import store_errors
 from ser_features.store.place import Place, put_sealed
@@ -18,7 +19,7 @@ from ser_features.store.schema import (
     locate,
     root_documents,
 )
-from ser_features.store.state import Plan, intended, metadata_to_json, plan_to_json
+from ser_features.store.state import intended, metadata_to_json
 from ser_features.store.survey import Damage, Survey, survey
 from ser_features.store.verify import check_objects, check_root
 from ser_features.store.writer import write_if_changed

@@ -1,17 +1,26 @@
-"""Plans and commit records: the sealed files that say what a feature set holds."""
+"""The sealed files of a feature set, read and checked against each other."""
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
 from ser_features.errors import DamageError, StoreError
-from ser_features.files import read_sealed, uncollected
-from ser_features.records import FeatureSetSpec, Json, Shard, Source
+from ser_features.files import read_sealed, read_sealed_text, uncollected
+from ser_features.records import FeatureSetSpec, Json, Shard
+from ser_features.store.forms import (
+    Commit,
+    Generation,
+    Plan,
+    commit_from_text,
+    generation_from_text,
+    plan_from_text,
+    schema_of,
+)
 from ser_features.store.layout import MOST, check_shard, check_sizes, end_frame, owns
-from ser_features.store.objects import ObjectSum
 from ser_features.store.place import Place, side_by_side
 from ser_features.store.schema import (
     SCHEMA,
@@ -24,37 +33,10 @@ from ser_features.store.schema import (
 )
 
 T = TypeVar("T")
+G = TypeVar("G", bound=Generation)
 _COMMIT_FILE = re.compile(r"shard-([0-9]{8})\.json")
 _PLAN_FILE = re.compile(r"plan-([0-9]{4})\.json")
 _MOST_PLANS = 10**4  # as many names are there
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """One generation: its shards, and where each utterance's audio lies as far as it was said."""
-
-    generation: int
-    shards: tuple[Shard, ...]
-    sources: tuple[Source, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """A shard that is in the store: which of its utterances, made from what, in which objects.
-
-    ``objects`` is keyed by path relative to the group. An abandoned shard has none.
-    """
-
-    shard: Shard
-    sources: tuple[Source, ...]
-    objects: Mapping[str, ObjectSum]
-    abandoned: bool = False
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """The utterances that are present, in row order."""
-        return tuple(source.id for source in self.sources)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +62,7 @@ class State:
     """
 
     metadata: Metadata
-    plans: tuple[Plan, ...]
+    plans: tuple[Generation, ...]
     commits: dict[int, Commit] = field(default_factory=dict)
 
     @cached_property
@@ -98,7 +80,9 @@ class State:
 def load_state(location: Location) -> State:
     """Read every sealed file of a feature set; DamageError names the first that is not sound."""
     metadata = load_metadata(location)
-    plans = tuple(load_plan(location, index, metadata.spec) for index in plan_indices(location))
+    plans = tuple(
+        load_generation(location, index, metadata.spec) for index in plan_indices(location)
+    )
     if len(plans) < metadata.plans or [p.generation for p in plans] != list(range(len(plans))):
         raise DamageError(
             f"feature set {location.name}: a plan file is missing ({len(plans)} of "
@@ -115,7 +99,7 @@ def load_state(location: Location) -> State:
     return State(metadata, plans, dict(zip(indices, commits, strict=True)))
 
 
-def _check_order(location: Location, plans: Iterable[Plan], spec: FeatureSetSpec) -> None:
+def _check_order(location: Location, plans: Iterable[Generation], spec: FeatureSetSpec) -> None:
     """DamageError where two shards would share a row or an object."""
     index = frame = 0
     for plan in plans:
@@ -143,7 +127,10 @@ def _indices(folder: Place, pattern: re.Pattern[str]) -> list[int]:
 
 def load_metadata(location: Location) -> Metadata:
     """The checked metadata.json; FileNotFoundError where there is none."""
-    metadata = _load(location.metadata, metadata_from_json)
+    body = read_sealed(location.metadata)
+    with _invalid(location.metadata):
+        check_schema(body, location.metadata)
+        metadata = metadata_from_json(body)
     if name_of(metadata.spec) != location.name:
         raise DamageError(
             f"{location.metadata} describes the feature set {name_of(metadata.spec)}, not "
@@ -153,9 +140,20 @@ def load_metadata(location: Location) -> Metadata:
 
 
 def load_plan(location: Location, generation: int, spec: FeatureSetSpec) -> Plan:
-    """One checked generation of the plan."""
+    """One checked generation of the plan with its sources."""
+    return _fitting(location, generation, spec, plan_from_text)
+
+
+def load_generation(location: Location, generation: int, spec: FeatureSetSpec) -> Generation:
+    """One checked generation of the plan; its sources, which few need, are not looked at."""
+    return _fitting(location, generation, spec, generation_from_text)
+
+
+def _fitting(
+    location: Location, generation: int, spec: FeatureSetSpec, parse: Callable[[bytes], G]
+) -> G:
     path = location.plan(generation)
-    plan = _load(path, plan_from_json)
+    plan = _load(path, parse)
     if plan.generation != generation:
         raise DamageError(f"{path} holds the plan of generation {plan.generation}")
     for shard in plan.shards:
@@ -185,7 +183,7 @@ def load_commit(
 def read_commit(location: Location, index: int, spec: FeatureSetSpec) -> Commit:
     """One commit record, checked in itself but not against the plan."""
     path = location.commit(index)
-    commit = _load(path, commit_from_json)
+    commit = _load(path, commit_from_text)
     if commit.shard.index != index:
         raise DamageError(f"{path} is the record of shard {commit.shard.index}")
     _fits(path, commit.shard, spec)
@@ -201,16 +199,22 @@ def read_commit(location: Location, index: int, spec: FeatureSetSpec) -> Commit:
     return commit
 
 
-def _load(path: Place, parse: Callable[[Json], T]) -> T:
-    body = read_sealed(path)
+def _load(path: Place, parse: Callable[[bytes], T]) -> T:
+    text = read_sealed_text(path)
+    with _invalid(path):
+        check_schema(schema_of(text), path)
+        return parse(text)
+
+
+@contextmanager
+def _invalid(path: Place) -> Iterator[None]:
     try:
-        check_schema(body, path)
-        return parse(body)
+        yield
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise DamageError(f"{path} is sealed but not valid: {repr(error)[:500]}") from error
 
 
-def intended(spec: FeatureSetSpec, plans: Iterable[Plan]) -> Metadata:
+def intended(spec: FeatureSetSpec, plans: Iterable[Generation]) -> Metadata:
     """The metadata that a spec and its plans imply."""
     plans = tuple(plans)
     shards = [shard for plan in plans for shard in plan.shards]
@@ -247,71 +251,6 @@ def metadata_from_json(body: Json) -> Metadata:
     return Metadata(spec_from_json(body["spec"]), texts, plans, shards, utterances, growing)
 
 
-def plan_to_json(plan: Plan) -> Json:
-    """The body of a plan file, to be written compact."""
-    return {
-        "schema": SCHEMA,
-        "generation": plan.generation,
-        "shards": plan.shards,
-        "sources": plan.sources,
-    }
-
-
-def plan_from_json(body: Json) -> Plan:
-    """The checked plan; ValueError, TypeError or KeyError where the JSON is not one."""
-    shards = tuple(_shard(item) for item in body["shards"])
-    sources = tuple(_source(item) for item in body["sources"])
-    return Plan(_integer(body["generation"]), shards, sources)
-
-
-def commit_to_json(commit: Commit) -> Json:
-    """The body of a commit record, to be written compact."""
-    return {
-        "schema": SCHEMA,
-        "shard": commit.shard,
-        "sources": commit.sources,
-        "objects": dict(commit.objects),
-        "abandoned": commit.abandoned,
-    }
-
-
-def commit_from_json(body: Json) -> Commit:
-    """The checked record; ValueError, TypeError or KeyError where the JSON is not one."""
-    sums = {
-        _text(name): ObjectSum(_sha256(item["sha256"]), _integer(item["size"]))
-        for name, item in body["objects"].items()
-    }
-    sources = tuple(_source(item) for item in body["sources"])
-    commit = Commit(_shard(body["shard"]), sources, sums, body["abandoned"] is True)
-    present = set(commit.ids)
-    if commit.ids != tuple(key for key in commit.shard.ids if key in present):
-        raise ValueError("the present utterances are not those of the shard, in its order")
-    if not all(source.audio_sha256 for source in sources):
-        raise ValueError("an utterance without the hash of its audio")
-    return commit
-
-
-def _shard(item: Json) -> Shard:
-    ids = tuple(_text(key) for key in item["ids"])
-    counts = tuple(_integer(count) for count in item["num_frames"])
-    return Shard(_integer(item["index"]), ids, counts, _integer(item["first_frame"]))
-
-
-def _source(item: Json) -> Source:
-    source = Source(**item)
-    for text in (source.id, source.path, source.audio_sha256, source.draw):
-        _text(text)
-    if "\0" in source.path or (source.audio_sha256 and not _SHA256.fullmatch(source.audio_sha256)):
-        raise ValueError(f"no path or no sha256 of {source.id!r}")
-    for number in (source.size, source.mtime_ns):
-        if type(number) is not int or abs(number) > MOST * 2:
-            raise TypeError(f"expected a number, found {number!r}")
-    for time in (source.start, source.end):
-        if time is not None and not (type(time) in (int, float) and 0 <= time < MOST):
-            raise TypeError(f"expected seconds, found {time!r}")
-    return source
-
-
 def _text(value: Json) -> str:
     if not isinstance(value, str):
         raise TypeError(f"expected text, found {value!r}")
@@ -324,9 +263,3 @@ def _integer(value: Json) -> int:
     if type(value) is not int or not 0 <= value < MOST:
         raise TypeError(f"expected a count, found {value!r}")
     return value
-
-
-def _sha256(value: Json) -> str:
-    if not _SHA256.fullmatch(_text(value)):
-        raise ValueError(f"expected a sha256, found {value!r}")
-    return _text(value)

@@ -7,12 +7,11 @@ from typing import TypeVar
 from ser_features.errors import StoreError, UnreachableError
 from ser_features.files import read_whole
 from ser_features.records import FeatureSetSpec, Shard, Source
+from ser_features.store.forms import Commit, Plan
 from ser_features.store.place import Place
 from ser_features.store.schema import Location, name_of, spec_from_attributes
 from ser_features.store.state import (
-    Commit,
     Metadata,
-    Plan,
     commit_indices,
     load_metadata,
     load_plan,

@@ -12,6 +12,7 @@ from pathlib import Path
 from ser_features.errors import DamageError
 from ser_features.files import read_sealed, read_whole, remove_tree
 from ser_features.store.catalog import names_in
+from ser_features.store.forms import Commit
 from ser_features.store.layout import ids_in_object
 from ser_features.store.lock import is_locked, writer_lock
 from ser_features.store.objects import ObjectSum
@@ -26,7 +27,7 @@ from ser_features.store.schema import (
     locate,
     root_documents,
 )
-from ser_features.store.state import Commit, Metadata, intended
+from ser_features.store.state import Metadata, intended
 from ser_features.store.survey import Damage, Survey, survey
 
 # Files above the feature sets are written before or after the locks: what is young may be in use.

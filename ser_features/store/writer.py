@@ -11,9 +11,16 @@ from typing import Self
 from ser_features.errors import DamageError, StoreError
 from ser_features.files import fsync_folder, read_whole, remove_tree
 from ser_features.records import FeatureSetSpec, Shard, Source
+from ser_features.store.forms import (
+    Commit,
+    Generation,
+    Plan,
+    check_sources,
+    commit_to_json,
+    plan_to_json,
+)
 from ser_features.store.layout import (
     check_shard,
-    encode_text,
     end_frame,
     shard_objects,
 )
@@ -42,15 +49,12 @@ from ser_features.store.schema import (
     root_documents,
 )
 from ser_features.store.state import (
-    Commit,
     Metadata,
-    Plan,
     State,
-    commit_to_json,
     intended,
+    load_plan,
     load_state,
     metadata_to_json,
-    plan_to_json,
 )
 
 
@@ -130,9 +134,15 @@ class StoreWriter:
         return self._location.name
 
     @property
-    def plans(self) -> tuple[Plan, ...]:
+    def plans(self) -> tuple[Generation, ...]:
         """Every generation of the plan."""
         return self._state.plans
+
+    def planned_sources(self) -> dict[str, Source]:
+        """Where the plans say that the audio lies, by utterance; a later generation counts."""
+        numbers = [plan.generation for plan in self.plans]
+        plans = (load_plan(self._location, number, self.spec) for number in numbers)
+        return {source.id: source for plan in plans for source in plan.sources}
 
     @property
     def shards(self) -> tuple[Shard, ...]:
@@ -168,7 +178,7 @@ class StoreWriter:
         plan = Plan(len(self.plans), tuple(shards), tuple(sources))
         self._check_lock()
         put_new_sealed(self._location.plan(plan.generation), plan_to_json(plan))
-        self._apply((*self.plans, plan))
+        self._apply((*self.plans, Generation(plan.generation, plan.shards)))
 
     def write(self, shard: Shard, outputs: ShardOutputs) -> None:
         """Store one planned shard: objects first, flushed and hashed, then its commit record.
@@ -266,7 +276,7 @@ class StoreWriter:
                     f"not {asked!r}; use another store"
                 )
 
-    def _apply(self, plans: tuple[Plan, ...]) -> None:
+    def _apply(self, plans: tuple[Generation, ...]) -> None:
         """Bring metadata.json, then every zarr.json, to what spec and plans imply."""
         metadata = intended(self.spec, plans)
         grows = not self._location.metadata.exists() or metadata != self._state.metadata
@@ -300,8 +310,10 @@ class StoreWriter:
         if len(set(keys)) < len(keys):
             twice = next(key for key, count in Counter(keys).items() if count > 1)
             raise StoreError(f"utterance {twice!r} is planned twice in one generation")
-        for source in sources:
-            encode_text(source.path, "path")
+        try:
+            check_sources(sources)
+        except ValueError as error:
+            raise StoreError(f"the plan cannot be written: {error}") from error
 
     def _check_pending(self, shard: Shard) -> None:
         if self._state.by_index.get(shard.index) != shard:

@@ -3,6 +3,7 @@
 import csv
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from fake_upstream import (
 )
 from ser_features.audio import load
 from ser_features.extract.plan import PlanItem
-from ser_features.extract.survey import source_of, survey
+from ser_features.extract.survey import planned_sources, source_of, survey
 from ser_features.manifest import Manifest
 from ser_features.records import Rejection
 from ser_features.store.reader import open_feature_set
@@ -72,6 +73,17 @@ def test_every_utterance_is_in_exactly_one_of_the_three(manifest):
     }
     assert listener.stages == [("reading headers", 6, "files")]
     assert listener.done == 6
+
+
+def test_planned_sources_are_what_source_of_says_of_each(manifest, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one, two = manifest.utterances[:2]
+    here = replace(one, id="here", path=one.path.relative_to(tmp_path), start=0.5)
+    gone = replace(two, id="gone", path=two.path.with_name("gone.wav"))
+    asked, draws = [one, here, two, gone, replace(one, id="cut", end=0.1)], ["", "d", "", "e", ""]
+    pairs = zip(asked, draws, strict=True)
+    assert planned_sources(asked, draws) == [source_of(u, draw=draw) for u, draw in pairs]
+    assert planned_sources([gone], [""])[0].size == -1
 
 
 def test_only_headers_are_read_where_nothing_changed(manifest, monkeypatch):
