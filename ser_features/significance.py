@@ -139,21 +139,18 @@ def compare(
     label = first.truth if metric in ("uar", "macro_f1") else np.zeros_like(first.truth)
     terms, share = _terms(first, second, label, estimator)
     sums = np.bincount(cluster, terms).astype(np.float64)  # [unit]
-    linear, test = metric in _SUMS, "permutation"
+    linear = metric in _SUMS
     same = not sums.any() if linear else np.array_equal(first.predictions, second.predictions)
     if same:
         return Difference(0.0, 1.0, unit, len(sums), "none needed")
     difference = point(first, metric, estimator) - point(second, metric, estimator)
-    if len(sums) >= _FEW_UNITS and linear:
-        p = _permutation(sums, num_resamples, seed)
-    elif len(sums) >= _FEW_UNITS and len(first.predictions) == len(second.predictions):
-        p = _swapped(first, second, metric, estimator, num_resamples, seed)
+    how, many = (first, second, metric, estimator), len(sums) >= _FEW_UNITS
+    if many and linear:
+        p, test = _permutation(sums, num_resamples, seed), "permutation"
+    elif many and len(first.predictions) == len(second.predictions):
+        p, test = _swapped(*how, num_resamples, seed), "permutation"
     else:
-        error = (
-            _jackknife(terms, share, label, cluster)
-            if linear
-            else _left_out(first, second, metric, estimator)
-        )
+        error = _jackknife(terms, share, label, cluster) if linear else _left_out(*how)
         p, test = _few_units(difference, max(error, float(share.max())), len(sums)), "jackknife"
     return Difference(difference, p, unit, len(sums), test)
 
