@@ -4,7 +4,9 @@
     python benchmarks/bench_million.py --quick    # 20 000, nothing written
 
 No audio is encoded: the manifest is a CSV file whose rows are cuts of recordings that are there,
-lengths are drawn, and the commit records are written as an extraction writes them.
+lengths are drawn, and the commit records are written as an extraction writes them. ``plan`` is
+start-up, packing, looking at every file and writing; ``stat_a_file_each`` is that look for a tenth
+as many files, one an utterance, just made.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import io
 import json
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 import time
@@ -30,7 +33,7 @@ from ser_features.extract.plan import PlanItem, plan_shards
 from ser_features.extract.survey import planned_sources
 from ser_features.fingerprint import fingerprint
 from ser_features.manifest import Manifest
-from ser_features.records import FeatureSetSpec, Shard, Source
+from ser_features.records import FeatureSetSpec, Shard, Source, Utterance
 from ser_features.store.catalog import list_feature_sets
 from ser_features.store.forms import Commit
 from ser_features.store.layout import shard_objects
@@ -40,6 +43,7 @@ from ser_features.store.writer import StoreWriter
 from ser_features_cli import main as command
 
 RESULTS = Path(__file__).parent / "results"
+PATHS = os.pathsep.join(str(RESULTS.parents[1] / name) for name in ("", "cli"))
 RECORDINGS = 1000
 SPEC = FeatureSetSpec(
     "million", "hubert-base", "clean", fingerprint("million"), 13, 768, "none", 64, 65536
@@ -99,6 +103,23 @@ def _record(shard: Shard, sources: dict[str, Source]) -> Commit:
     return Commit(shard, made, dict.fromkeys(shard_objects(SPEC, shard), total))
 
 
+def start_up() -> None:
+    """What a new process imports before it extracts: torch and transformers too."""
+    code = "import ser_features_cli.main, ser_features.extract.pipeline"
+    subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": PATHS}, check=True
+    )
+
+
+def stat_files(folder: Path, count: int, found: dict[str, float]) -> None:
+    """The same look where every utterance is a file of its own."""
+    folder.mkdir()
+    utterances = [Utterance(f"u{i}", folder / f"{i:07d}.wav") for i in range(count)]
+    for one in utterances:
+        os.mknod(one.path)
+    timed("stat_a_file_each", found, lambda: planned_sources(utterances, [""] * count))
+
+
 def ls(store: Path) -> None:
     """``serfeat store ls`` in this process."""
     with (
@@ -131,7 +152,9 @@ def measure(count: int, folder: Path) -> dict[str, float]:
         PlanItem(u.id, n, n // 320 + 1) for u, n in zip(manifest.utterances, lengths, strict=True)
     ]
     plan(items, manifest, store, found)
-    found["plan"] = round(found["pack"] + found["stat"] + found["write_plan"], 3)
+    timed("start_up", found, start_up)
+    found["plan"] = round(sum(found[k] for k in ("start_up", "pack", "stat", "write_plan")), 3)
+    stat_files(folder / "files", count // 10, found)
     timed("list_planned", found, lambda: ls(store))
     with mock.patch.object(os, "fsync"):
         timed("commit_records", found, lambda: commit_all(store))

@@ -68,11 +68,13 @@ def info(name: NameArgument, store: o.StoreOption = Path("features")) -> None:
     import dataclasses
     import json
 
-    found = _open(store, name)
+    from ser_features.store.summary import summarize
+
+    found = summarize(store, _name(store, name))
     text = {
         "name": found.name,
-        "utterances": len(found.ids),
-        "total_frames": int(found.num_frames.sum()),
+        "utterances": found.utterances,
+        "total_frames": found.total_frames,
         "bytes": found.num_bytes,
         "shards": f"{found.committed_shards}/{found.planned_shards}",
         **dataclasses.asdict(found.spec),
@@ -177,10 +179,16 @@ def export(
 
 def _open(store: Place, part: str) -> "FeatureSet":
     """The one feature set whose name holds ``part``."""
+    from ser_features.store.reader import open_feature_set
+
+    return open_feature_set(store, _name(store, part))
+
+
+def _name(store: Place, part: str) -> str:
+    """The one name that holds ``part``."""
     from ser_features.errors import UsageError
     from ser_features.registry import unknown
     from ser_features.store.catalog import list_feature_sets
-    from ser_features.store.reader import open_feature_set
 
     names = [info.name for info in list_feature_sets(store)]
     found = [name for name in names if name == part] or [name for name in names if part in name]
@@ -188,4 +196,4 @@ def _open(store: Place, part: str) -> "FeatureSet":
         raise UsageError(unknown("feature set", part, names))
     if len(found) > 1:
         raise UsageError(f"{part!r} is part of several names: {', '.join(found)}; give more of it")
-    return open_feature_set(store, found[0])
+    return found[0]

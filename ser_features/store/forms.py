@@ -53,6 +53,31 @@ class Commit:
 
 
 @dataclass(frozen=True, slots=True)
+class _Id:
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What of a commit record is enough to count."""
+
+    shard: Shard
+    sources: tuple[_Id, ...]
+    objects: Mapping[str, ObjectSum]
+
+    @property
+    def frames(self) -> dict[str, int]:
+        """The frames of each utterance that is present."""
+        planned = dict(zip(self.shard.ids, self.shard.num_frames, strict=True))
+        return {one.id: planned[one.id] for one in self.sources}
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the shard's objects."""
+        return sum(total.size for total in self.objects.values())
+
+
+@dataclass(frozen=True, slots=True)
 class _Schema:
     schema: object
 
@@ -96,6 +121,16 @@ def commit_to_json(commit: Commit) -> Json:
         "objects": dict(commit.objects),
         "abandoned": commit.abandoned,
     }
+
+
+def outline_from_text(text: bytes) -> Outline:
+    """The outline of a commit record's body; ValueError where the JSON is not one."""
+    found = msgspec.json.decode(text, type=Outline)
+    if not {one.id for one in found.sources} <= set(found.shard.ids):
+        raise ValueError("an utterance that is not of the shard")
+    if len(found.shard.ids) != len(found.shard.num_frames):
+        raise ValueError("the shard has not one frame count an utterance")
+    return found
 
 
 def commit_from_text(text: bytes) -> Commit:

@@ -14,9 +14,11 @@ from ser_features.records import FeatureSetSpec, Json, Shard
 from ser_features.store.forms import (
     Commit,
     Generation,
+    Outline,
     Plan,
     commit_from_text,
     generation_from_text,
+    outline_from_text,
     plan_from_text,
     schema_of,
 )
@@ -197,6 +199,11 @@ def read_commit(location: Location, index: int, spec: FeatureSetSpec) -> Commit:
     except ValueError as error:
         raise DamageError(f"{path} is sealed but not valid: {error}") from error
     return commit
+
+
+def load_outline(location: Location, index: int) -> Outline:
+    """What one commit record counts, checked in itself only."""
+    return _load(location.commit(index), outline_from_text)
 
 
 def _load(path: Place, parse: Callable[[bytes], T]) -> T:

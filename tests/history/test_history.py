@@ -12,6 +12,7 @@ import pytest
 from ser_features.results import load_record, load_records, missing
 from ser_features.store.catalog import list_feature_sets
 from ser_features.store.reader import open_feature_set
+from ser_features.store.summary import summarize
 from ser_features.store.verify import verify
 from ser_features.store.writer import StoreWriter
 
@@ -41,6 +42,10 @@ def test_an_old_store_is_read(version: str) -> None:
     assert sorted(found) == sorted(wanted)
     for kind, one in found.items():
         right = wanted[kind]
+        counted = summarize(store, one.name)
+        assert (counted.utterances, counted.num_bytes) == (len(right["ids"]), one.num_bytes)
+        assert counted.total_frames == sum(right["num_frames"])
+        assert (counted.committed_shards, counted.planned_shards) == (3, 3)
         assert list(one.ids) == right["ids"]
         assert one.num_frames.tolist() == right["num_frames"]
         assert list(one.audio_sha256) == right["audio_sha256"]

@@ -15,6 +15,7 @@ from ser_features.store.catalog import find, list_feature_sets
 from ser_features.store.export import export_hdf5
 from ser_features.store.outputs import fits_float16
 from ser_features.store.reader import open_feature_set
+from ser_features.store.summary import summarize
 from ser_features.store.verify import verify
 from ser_features.store.writer import StoreWriter
 from store_factory import (
@@ -116,6 +117,9 @@ def test_a_later_generation_replaces_an_utterance(tmp_path):
     assert sorted(after.ids) == sorted(before.ids)
     assert [k for s in after.iter_shards() for k in s.ids] == list(after.ids)
     assert after.sources["u0"].audio_sha256 != before.sources["u0"].audio_sha256
+    counted = summarize(tmp_path, after.name)
+    assert (counted.utterances, counted.num_bytes) == (len(after.ids), after.num_bytes)
+    assert counted.total_frames == after.num_frames.sum()
 
 
 def check_arrays(read, spec, lengths):
