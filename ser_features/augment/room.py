@@ -64,16 +64,13 @@ def apply(samples: Samples, drawn: Drawn, scene: Scene) -> Samples:
 def response(drawn: Drawn, rate: int) -> NDArray[np.float64]:
     """The room response [n] at ``rate`` Hz."""
     rooms = need("pyroomacoustics")
-    for who in ("speaker", "microphone"):
-        if not all(0 < at < one for at, one in zip(drawn[who], drawn["size"], strict=True)):
-            raise AudioError("augmentation", f"the {who} is not in the room: {drawn[who]}")
+    _check_places(drawn)
     # Threads add up in parts of their own, and float32 sums depend on how many parts there are.
     rooms.constants.set("num_threads", 1)
     try:
         absorption, order = rooms.inverse_sabine(drawn["t60"], drawn["size"])
     except ValueError as error:
-        size = " x ".join(f"{one:.1f}" for one in drawn["size"])
-        text = f"no room of {size} m has a T60 of {drawn['t60']:.2f} s ({error})"
+        text = f"no room of {_shown(drawn['size'])} m has a T60 of {drawn['t60']:.2f} s ({error})"
         raise AudioError("augmentation", text) from error
     room = rooms.ShoeBox(
         drawn["size"],
@@ -89,6 +86,18 @@ def response(drawn: Drawn, rate: int) -> NDArray[np.float64]:
         return exact
     # The delay that it begins with is half a filter: what a later image adds begins where it is.
     return _with_tail(exact, int(rate * complete_until(drawn["size"])), drawn, rate)
+
+
+def _check_places(drawn: Drawn) -> None:
+    """AudioError where somebody is outside, which pyroomacoustics would only find out late."""
+    for who in ("speaker", "microphone"):
+        if not all(0 < at < one for at, one in zip(drawn[who], drawn["size"], strict=True)):
+            text = f"its recorded draw puts the {who} outside of its room of"
+            raise AudioError("augmentation", f"{text} {_shown(drawn['size'])} m: {drawn[who]}")
+
+
+def _shown(size: Sequence[float]) -> str:
+    return " x ".join(f"{one:.1f}" for one in size)
 
 
 def order_of(t60: float, size: Sequence[float]) -> int:

@@ -83,7 +83,7 @@ def test_what_no_room_can_be_is_said() -> None:
 @pytest.mark.parametrize("place", ["speaker", "microphone"])
 def test_nobody_stands_outside_of_the_room(place: str) -> None:
     step = drawn(make("room"), 16000)["steps"][0]
-    with pytest.raises(AudioError, match=f"the {place} is not in the room"):
+    with pytest.raises(AudioError, match=f"the {place} outside of its room of"):
         response({**step, place: [1.0, 9.0, 1.0]}, RATE)
 
 

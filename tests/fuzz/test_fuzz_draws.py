@@ -80,6 +80,7 @@ def test_a_draw_that_says_anything(name: str, corpus: Any, tmp_path: Path, count
     @settings(max_examples=EXAMPLES, database=None)
     @given(pick=st.integers(0, 10**6), how=hows, new=LIES)
     @example(pick=1, how="replace", new=2**40)
+    @example(pick=198532, how="replace", new=1)  # a room that is too small for the speaker
     def attempt(pick: int, how: str, new: object) -> None:
         outcomes[replay(one, changed(right, pick, how, new), corpus)] += 1
 
