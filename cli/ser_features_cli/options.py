@@ -138,7 +138,7 @@ BatchOption = Annotated[
     typer.Option(
         "--batch-seconds",
         min=0.1,
-        help="Padded audio per forward pass; 30 on a CPU, 1200 on a GPU if unset.",
+        help="Padded audio per forward pass; 15 on each core of a CPU, 1200 on a GPU if unset.",
     ),
 ]
 WorkersOption = Annotated[

@@ -13,7 +13,7 @@ from ser_features.extract.crew import Crew, CrewEngine
 from ser_features.extract.plan import PlanItem
 from ser_features.extract.processes import ProcessCrew
 from ser_features.extract.progress import Progress
-from ser_features.extract.shards import CPU_BATCH, CUDA_BATCH, Outcome, ShardRunner
+from ser_features.extract.shards import CPU_BATCH, CUDA_BATCH, Outcome, ShardRunner, lanes_of
 from ser_features.extract.worker import Job
 from ser_features.records import FeatureSetSpec, Json, Shard, Utterance
 from ser_features.registry import unknown
@@ -126,7 +126,7 @@ def make_engine(place: Placement, order: Order) -> Engine:
     if place.engine == "local":
         budget = int(order.seconds(place.devices[0]) * info.sample_rate)
         shared = (order.upstream, order.utterances, budget, order.workers, order.progress)
-        return ShardRunner(*shared, order.augmented)
+        return ShardRunner(*shared, order.augmented, lanes_of(place.devices[0]))
     hire = _processes if place.engine == "processes" else _ray
 
     def start(spec: FeatureSetSpec, num_shards: int) -> Crew:

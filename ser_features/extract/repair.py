@@ -13,7 +13,7 @@ from ser_features.augment.redraw import redrawing, same_draw
 from ser_features.errors import SerfeatError, StoreError, UpstreamError
 from ser_features.extract.plan import PlanItem
 from ser_features.extract.progress import Progress, Silent
-from ser_features.extract.shards import CPU_BATCH, Decoded, ShardRunner
+from ser_features.extract.shards import CPU_BATCH, Decoded, ShardRunner, lanes_of
 from ser_features.extract.spec import feature_key
 from ser_features.extract.survey import plan_item, source_of
 from ser_features.records import FeatureSetSpec, Source, Utterance
@@ -64,7 +64,7 @@ def repair(
         progress.start(f"repairing {name}", len(shards), "shards")
         with StoreWriter(store, shards[0].spec) as writer:
             for shard in shards:
-                problem = _mend(shard, upstream, writer, augmented)
+                problem = _mend(shard, upstream, writer, augmented, lanes_of(device))
                 failures += [f"{name}, shard {shard.shard.index}: {problem}"] if problem else []
                 num_shards += problem is None
                 progress.advance(1)
@@ -95,7 +95,11 @@ def _same_upstream(
 
 
 def _mend(
-    damaged: DamagedShard, upstream: Upstream, writer: StoreWriter, augmented: Augmented | None
+    damaged: DamagedShard,
+    upstream: Upstream,
+    writer: StoreWriter,
+    augmented: Augmented | None,
+    lanes: int,
 ) -> str | None:
     """Write one shard anew; the reason where that cannot give the same content."""
     try:
@@ -104,7 +108,8 @@ def _mend(
         return str(error)
     utterances = {s.id: _utterance(s) for s in (*partners.values(), *damaged.sources)}
     rate = upstream.info.sample_rate
-    runner = ShardRunner(upstream, utterances, int(CPU_BATCH * rate), 4, Silent(), augmented)
+    budget = int(CPU_BATCH * rate)
+    runner = ShardRunner(upstream, utterances, budget, 4, Silent(), augmented, lanes)
     counts = dict(zip(damaged.shard.ids, damaged.shard.num_frames, strict=True))
     try:
         for source in partners.values():

@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ser_features.audio import load
@@ -20,8 +21,9 @@ from ser_features.store.outputs import ShardOutputs, fits_float16
 from ser_features.store.writer import StoreWriter
 from ser_features.upstreams.protocol import Upstream
 
-# Padded seconds of audio per forward pass: a CPU gains nothing from large batches.
-CPU_BATCH, CUDA_BATCH = 30.0, 1200.0
+# Padded seconds of audio per forward pass: a CPU gains nothing from large batches, and small ones
+# keep all its cores busy to the end of a shard.
+CPU_BATCH, CUDA_BATCH = 15.0, 1200.0
 # Shards decoded ahead of the encoder: enough to hide the disk, little enough to bound memory.
 AHEAD = 2
 
@@ -74,6 +76,7 @@ class ShardRunner:
     """Runs shards through one upstream; ``budget`` is padded samples per forward pass.
 
     ``utterances`` holds those of the shards and, where ``augmented`` joins them to partners, these.
+    ``lanes`` are forward passes at a time (see ``lanes_of``).
     """
 
     upstream: Upstream
@@ -82,6 +85,7 @@ class ShardRunner:
     workers: int
     progress: Progress
     augmented: Augmented | None = None
+    lanes: int = 1
 
     def run(
         self, shards: Sequence[Shard], items: Mapping[str, PlanItem], writer: StoreWriter
@@ -169,7 +173,14 @@ class ShardRunner:
             return None
         ids, waves = [one.source.id for one in kept], [one.samples for one in kept]
         frames, halve = spec.frames != "none", spec.frames == "float16"
-        return start_shard(self.upstream, ids, waves, self.budget, frames, halve=halve)
+        return start_shard(
+            self.upstream, ids, waves, self.budget, frames, halve=halve, lanes=self.lanes
+        )
+
+
+def lanes_of(device: str) -> int:
+    """Forward passes at a time: one a core of a CPU, one on a GPU."""
+    return torch.get_num_threads() if torch.device(device).type == "cpu" else 1
 
 
 def _wait(

@@ -14,7 +14,7 @@ from ser_features.augment.augmented import Augmented
 from ser_features.errors import SerfeatError
 from ser_features.extract.plan import PlanItem
 from ser_features.extract.progress import Silent
-from ser_features.extract.shards import Outcome, ShardRunner
+from ser_features.extract.shards import Outcome, ShardRunner, lanes_of
 from ser_features.records import FeatureSetSpec, Shard, Utterance
 from ser_features.store.outputs import ShardOutputs
 from ser_features.upstreams.protocol import Upstream
@@ -94,7 +94,7 @@ class Worker:
         utterances = {one.id: one for one in task.utterances}
         budget = int(job.batch_seconds * rate)
         shared = (self._upstream, utterances, budget, job.workers, Silent())
-        runner = ShardRunner(*shared, job.augmented)
+        runner = ShardRunner(*shared, job.augmented, lanes_of(self._device))
         with ThreadPoolExecutor(job.workers) as pool:
             decoded = list(pool.map(runner.decode, task.items))
         with self._encoding:

@@ -5,6 +5,7 @@ docs/architecture.md). The modules here take their place on one loaded model.
 """
 
 from collections.abc import Sequence
+from threading import local
 from typing import Any
 
 import torch
@@ -14,8 +15,8 @@ from torch import Tensor, nn
 from ser_features.upstreams.waves import on_device
 
 
-class Batch:
-    """The utterances that are being encoded, in one of two layouts.
+class Batch(local):
+    """The utterances that a thread is encoding, in one of two layouts.
 
     ``packed`` (a CPU): one after another, [1, sum(T), D], nothing padded. Otherwise [B, T, D] with
     a ``mask`` [B, T] of what is valid, None where nothing is padded.

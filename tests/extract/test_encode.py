@@ -48,13 +48,14 @@ def manifest(tmp_path: Path) -> Manifest:
     budget=st.integers(1, 20_000),
     fit=st.integers(1, 4),
     with_frames=st.booleans(),
+    lanes=st.integers(1, 3),
 )
-def test_whatever_the_batches_every_utterance_is_as_alone(lengths, budget, fit, with_frames):
+def test_whatever_the_batches_every_utterance_is_as_alone(lengths, budget, fit, with_frames, lanes):
     rng = np.random.default_rng(0)
     waves = [rng.standard_normal(n).astype(np.float32) for n in sorted(lengths, reverse=True)]
     ids = [f"u{i}" for i in range(len(waves))]
     upstream = FakeUpstream(fit=fit)
-    encoded = start_shard(upstream, ids, waves, budget, with_frames).collect()
+    encoded = start_shard(upstream, ids, waves, budget, with_frames, lanes=lanes).collect()
     assert sum(size for size in upstream.batches if size <= fit) == len(waves)
     assert encoded.num_frames == tuple(upstream.num_frames(len(wave)) for wave in waves)
     single = [upstream.encode([wave]) for wave in waves]
@@ -97,6 +98,14 @@ def test_what_is_out_of_memory_and_what_is_not():
     assert out_of_memory(torch.cuda.OutOfMemoryError("CUDA out of memory"))
     assert out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling ..."))
     assert not out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_lanes_stop_at_an_error_and_give_torch_its_threads_back(monkeypatch):
+    upstream, before = FakeUpstream(), torch.get_num_threads()
+    monkeypatch.setattr(upstream, "encode", lambda waves: 1 / (len(waves[0]) - 400))
+    with pytest.raises(ZeroDivisionError):
+        start_shard(upstream, ["a", "b"], [np.ones(400, np.float32)] * 2, 400, False, lanes=2)
+    assert torch.get_num_threads() == before
 
 
 def test_another_error_is_not_retried(monkeypatch):
