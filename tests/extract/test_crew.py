@@ -223,5 +223,5 @@ def test_the_budget_of_a_batch_follows_the_workers_device(manifest):
         upstream=FakeUpstream(), utterances=manifest.by_id, progress=Listener(),
     )  # fmt: skip
     assert order.seconds("cuda:3") == 1200
-    assert order.seconds("cpu") == 30
+    assert order.seconds("cpu") == 15
     assert replace(order, batch_seconds=7.0).seconds("cuda") == 7
