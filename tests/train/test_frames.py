@@ -1,8 +1,4 @@
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,54 +7,15 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
 from fake_features import FakeFeatures
-from ser_features.errors import TrainError
+from frame_factory import CLASSES, COUNT, QUICK, accuracy, make_folds, make_labels, make_view
 from ser_features.heads.mlp import FrameShape
-from ser_features.train.frame_recipes import FRAME_RECIPES, FrameConfig, rate_factor
 from ser_features.train.frames import FrameTrainer, build_head, run_frames
 from ser_features.train.recipes import SuperbConfig
 from ser_features.train.stack import IndexedFold, generators
 from ser_features.train.superb import train_superb
 from ser_features.views import FrameView
 
-CLASSES, COUNT = 4, 240
 HEADS = ("mlp", "attentive", "statistics")
-QUICK = FrameConfig(hidden=16, epochs=12, batch=16, lrs=(1e-2,))
-
-
-def _labels() -> np.ndarray:
-    return np.random.default_rng(0).permutation(np.arange(COUNT) % CLASSES)
-
-
-def _view(labels: np.ndarray, which: str = "last", dtype: str = "float32") -> FrameView:
-    """Two layers: the last one's frames lie around a centre of their class."""
-    rng = np.random.default_rng(1)
-    centres = rng.normal(size=(CLASSES, 6))
-    frames = {}
-    for i, label in enumerate(labels):
-        values = rng.normal(size=(int(rng.integers(2, 12)), 2, 6))
-        values[:, 1] += centres[label]
-        frames[f"u{i:03d}"] = values
-    features = FakeFeatures(frames, dtype)
-    return FrameView(features, features.ids, which)
-
-
-def _folds(count: int = 2) -> list[IndexedFold]:
-    part = np.arange(COUNT) % 5
-    return [
-        IndexedFold(
-            f"f{k}",
-            np.flatnonzero((part != k) & (part != k + 1)),
-            np.flatnonzero(part == k),
-            np.flatnonzero(part == k + 1),
-        )
-        for k in range(count)
-    ]
-
-
-def _accuracy(outcomes, labels: np.ndarray) -> float:
-    folds = {fold.name: fold for fold in _folds(4)}
-    hits = [(each.predictions == labels[folds[each.fold].test]).mean() for each in outcomes]
-    return float(np.mean(hits))
 
 
 def _weights(trainer: FrameTrainer) -> list[dict[str, torch.Tensor]]:
@@ -85,8 +42,8 @@ def _same(ours, theirs) -> None:
 
 @pytest.mark.parametrize("which", ["last", "all"])
 def test_a_run_equals_a_plain_loop_over_padded_batches(which: str) -> None:
-    labels, fold, seed = _labels(), _folds()[0], 3
-    view = _view(labels, which)
+    labels, fold, seed = make_labels(), make_folds()[0], 3
+    view = make_view(labels, which)
     config = replace(QUICK, epochs=20)
     trainer = _fit(view, labels, [fold], [seed], config)
     head, curve = _plain_loop(view, labels, fold, seed, config)
@@ -132,8 +89,8 @@ def _padded(head, view, rows) -> torch.Tensor:
 
 @pytest.mark.parametrize("head", HEADS)
 def test_runs_trained_together_equal_each_alone_exactly(head: str) -> None:
-    labels, folds, seeds = _labels(), _folds(), [0, 5]
-    view = _view(labels, "all")
+    labels, folds, seeds = make_labels(), make_folds(), [0, 5]
+    view = make_view(labels, "all")
     # hundreds of updates; several windows, and minibatches that span them
     config = replace(
         QUICK, head=head, lrs=(1e-3, 1e-2), window_bytes=40 * 200 * 2, epochs=15, batch=12
@@ -151,8 +108,8 @@ def test_runs_trained_together_equal_each_alone_exactly(head: str) -> None:
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("head", HEADS)
 def test_streamed_equals_held_exactly(head: str, dtype: str) -> None:
-    labels, folds = _labels(), _folds()
-    view = _view(labels, "all", dtype)
+    labels, folds = make_labels(), make_folds()
+    view = make_view(labels, "all", dtype)
     total = int(view.num_frames.sum()) * view.frame_bytes
     window = total // 9
     held = replace(QUICK, head=head, window_bytes=window, epochs=6)
@@ -169,8 +126,8 @@ def test_streamed_equals_held_exactly(head: str, dtype: str) -> None:
 
 def test_windows_change_the_order_but_not_the_recipe() -> None:
     """Every epoch still takes each training utterance once, in minibatches of the same sizes."""
-    labels, fold = _labels(), _folds()[0]
-    view = _view(labels)
+    labels, fold = make_labels(), make_folds()[0]
+    view = make_view(labels)
     seen: list[tuple[int, ...]] = []
     config = replace(QUICK, window_bytes=2000, epochs=2, batch=32)
     trainer = FrameTrainer(view, labels, [fold], [0], config, torch.device("cpu"))
@@ -199,11 +156,11 @@ def test_windows_change_the_order_but_not_the_recipe() -> None:
 @pytest.mark.parametrize("which", ["last", "all"])
 @pytest.mark.parametrize("head", HEADS)
 def test_true_labels_are_learned_and_noise_labels_are_not(head: str, which: str) -> None:
-    labels, folds = _labels(), _folds(4)
-    view = _view(labels, which)
+    labels, folds = make_labels(), make_folds(4)
+    view = make_view(labels, which)
     config = replace(QUICK, head=head, epochs=20)
-    assert _accuracy(run_frames(view, labels, folds, [0], config), labels) > 0.85
-    noisy = _accuracy(
+    assert accuracy(run_frames(view, labels, folds, [0], config), labels) > 0.85
+    noisy = accuracy(
         [
             outcome
             for fold in folds
@@ -226,7 +183,7 @@ def _noise(labels: np.ndarray, fold: IndexedFold) -> np.ndarray:
 
 
 def test_a_signal_whose_mean_is_zero_is_learned_on_frames_and_not_on_their_mean() -> None:
-    labels, folds = _labels(), _folds(4)
+    labels, folds = make_labels(), make_folds(4)
     rng = np.random.default_rng(2)
     axes = rng.normal(size=(CLASSES, 8))
     frames = {}
@@ -240,23 +197,25 @@ def test_a_signal_whose_mean_is_zero_is_learned_on_frames_and_not_on_their_mean(
     assert np.abs(means).max() < 1e-6
     for head in HEADS:
         config = replace(QUICK, head=head, epochs=30)
-        assert _accuracy(run_frames(view, labels, folds, [0], config), labels) > 0.95
+        assert accuracy(run_frames(view, labels, folds, [0], config), labels) > 0.95
     config = SuperbConfig(steps=300, lrs=(1e-2,), eval_every=100)
-    assert _accuracy(train_superb(means, labels, folds, [0], config), labels) < 0.45
+    assert accuracy(train_superb(means, labels, folds, [0], config), labels) < 0.45
 
 
 def test_the_weighted_sum_finds_the_layer_that_tells() -> None:
-    labels = _labels()
-    outcomes = run_frames(_view(labels, "all"), labels, _folds(), [0], replace(QUICK, epochs=40))
+    labels = make_labels()
+    outcomes = run_frames(
+        make_view(labels, "all"), labels, make_folds(), [0], replace(QUICK, epochs=40)
+    )
     for outcome in outcomes:
         assert sum(outcome.layer_weights) == pytest.approx(1)
         assert outcome.layer_weights[1] > 0.6
 
 
 def test_dev_chooses_rate_and_epoch_and_all_is_recorded() -> None:
-    labels = _labels()
+    labels = make_labels()
     config = replace(QUICK, lrs=(1e-6, 1e-2), select_metric="uar")
-    for outcome in run_frames(_view(labels), labels, _folds(), [0, 1], config):
+    for outcome in run_frames(make_view(labels), labels, make_folds(), [0, 1], config):
         assert outcome.setting == {"lr": 1e-2}
         assert [entry["lr"] for entry in outcome.grid] == [1e-6, 1e-2]
         assert [epoch for epoch, _ in outcome.dev_curve] == list(range(1, 13))
@@ -268,8 +227,8 @@ def test_dev_chooses_rate_and_epoch_and_all_is_recorded() -> None:
 
 
 def test_test_predictions_are_those_of_the_chosen_epoch() -> None:
-    labels, fold = _labels(), _folds()[0]
-    view = _view(labels)
+    labels, fold = make_labels(), make_folds()[0]
+    view = make_view(labels)
     whole = run_frames(view, labels, [fold], [0], QUICK)[0]
     assert whole.best_step < QUICK.epochs
     short = replace(QUICK, epochs=whole.best_step, select="last")
@@ -281,112 +240,41 @@ def test_test_predictions_are_those_of_the_chosen_epoch() -> None:
 
 
 def test_test_labels_change_nothing_that_is_chosen() -> None:
-    labels, fold = _labels(), _folds()[0]
+    labels, fold = make_labels(), make_folds()[0]
     other = labels.copy()
     other[fold.test] = (labels[fold.test] + 1) % CLASSES
-    view = _view(labels)
+    view = make_view(labels)
     _same(run_frames(view, labels, [fold], [0], QUICK), run_frames(view, other, [fold], [0], QUICK))
 
 
 def test_the_same_call_gives_the_same_outcome_and_seeds_differ() -> None:
-    labels = _labels()
-    view = _view(labels)
-    first = run_frames(view, labels, _folds(), [0, 1], QUICK)
+    labels = make_labels()
+    view = make_view(labels)
+    first = run_frames(view, labels, make_folds(), [0, 1], QUICK)
     torch.manual_seed(99)
-    _same(first, run_frames(view, labels, _folds(), [0, 1], QUICK))
+    _same(first, run_frames(view, labels, make_folds(), [0, 1], QUICK))
     assert first[0].dev_curve != first[1].dev_curve
 
 
 def test_training_leaves_the_callers_random_state_alone() -> None:
-    labels = _labels()
+    labels = make_labels()
     torch.manual_seed(7)
     expected = torch.rand(1)
     torch.manual_seed(7)
-    run_frames(_view(labels), labels, _folds(1), [0], replace(QUICK, epochs=1))
+    run_frames(make_view(labels), labels, make_folds(1), [0], replace(QUICK, epochs=1))
     assert torch.equal(torch.rand(1), expected)
 
 
 def test_progress_counts_epochs_over_runs() -> None:
-    labels = _labels()
+    labels = make_labels()
     calls: list[tuple[int, int]] = []
     config = replace(QUICK, epochs=3)
     run_frames(
-        _view(labels), labels, _folds(), [0], config, progress=lambda *call: calls.append(call)
+        make_view(labels),
+        labels,
+        make_folds(),
+        [0],
+        config,
+        progress=lambda *call: calls.append(call),
     )
     assert calls == [(2, 6), (4, 6), (6, 6)]
-
-
-def test_divergence_names_the_rate() -> None:
-    labels = _labels()
-    with pytest.raises(TrainError, match=r"diverged at learning rate 1e\+30.*use a lower one"):
-        run_frames(_view(labels), labels, _folds(1), [0], replace(QUICK, lrs=(1e30,)))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"epochs": 0}, "epochs must be above 0, found 0"),
-        ({"batch": -1}, "batch must be above 0"),
-        ({"lrs": ()}, "lrs must be distinct"),
-        ({"lrs": (1e-3, 1e-3)}, "lrs must be distinct"),
-        ({"weight_decay": -1.0}, "weight_decay must be 0 or more"),
-        ({"head": "lstm"}, "head must be one of mlp, attentive, statistics, found 'lstm'"),
-        ({"schedule": "cosine"}, "schedule must be one of constant, emobox"),
-        ({"select": "test"}, "select must be one of dev, last, found 'test'"),
-        ({"select_metric": "f1"}, "select_metric must be one of wa, uar"),
-    ],
-)
-def test_a_senseless_config_is_refused(change: dict, message: str) -> None:
-    labels = _labels()
-    with pytest.raises(TrainError, match=message):
-        run_frames(_view(labels), labels, _folds(1), [0], replace(QUICK, **change))
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        (np.zeros(COUNT, np.int64), "every utterance has the same label"),
-        (np.zeros(3, np.int64), r"labels must be int64 \[240\]"),
-        (np.full(COUNT, -1), r"labels must be int64 \[240\] and not negative"),
-        (np.zeros(COUNT, np.int32), "found int32"),
-    ],
-)
-def test_labels_that_cannot_be_learned_are_refused(labels: np.ndarray, message: str) -> None:
-    with pytest.raises(TrainError, match=message):
-        run_frames(_view(_labels()), labels, _folds(1), [0], QUICK)
-
-
-def test_recipes_are_the_ones_read() -> None:
-    paper, emobox = FRAME_RECIPES["data2vec-ser"].validate(), FRAME_RECIPES["emobox"].validate()
-    assert (paper.hidden, paper.lrs, paper.weight_decay) == (128, (1e-3,), 2e-3)
-    assert (paper.batch, paper.epochs, paper.schedule) == (128, 50, "constant")
-    assert (emobox.hidden, emobox.lrs, emobox.weight_decay) == (128, (1e-4,), 0.0)
-    assert (emobox.batch, emobox.epochs, emobox.normalize) == (32, 100, True)
-
-
-def test_emoboxs_schedule() -> None:
-    rates = [rate_factor("emobox", epoch, 100) for epoch in range(1, 101)]
-    assert rates[:4] == [1.0, 0.0, 0.1, 0.2]
-    assert rates[11] == max(rates[1:]) == 1.0
-    assert rates[-1] == pytest.approx(2 / 90)
-    assert all(rate_factor("constant", epoch, 100) == 1 for epoch in range(1, 101))
-
-
-def test_emoboxs_recipe_learns() -> None:
-    labels = _labels()
-    config = replace(FRAME_RECIPES["emobox"], epochs=30, lrs=(1e-2,))
-    assert _accuracy(run_frames(_view(labels), labels, _folds(), [0], config), labels) > 0.85
-
-
-def test_a_corpus_larger_than_memory_trains(tmp_path: Path, record_property) -> None:
-    """250 MiB of frames in a store, 500 as float32, 220 to train in: held, it cannot."""
-    script = Path(__file__).with_name("larger_than_memory.py")
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "MALLOC_ARENA_MAX": "2"}
-    command = [sys.executable, str(script), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
-    sys.stdout.write(done.stdout)  # the peak: pytest -s
-    record_property("memory", done.stdout)
-    assert done.returncode == 0, done.stderr
-    assert "streamed: trained" in done.stdout
-    assert "peak resident" in done.stdout
-    assert "held: out of memory" in done.stdout
