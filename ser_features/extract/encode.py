@@ -2,7 +2,7 @@
 
 A GPU is given a shard's work and goes on by itself; ``Encoding.collect`` waits for it. Between the
 two another shard can be given to it, so that it never waits for this process. On a CPU batches run
-side by side, each on one core: 1.3 times as fast as one batch on two cores (benchmarks/README.md).
+side by side, each on one core: faster than one batch on all cores (benchmarks/README.md).
 """
 
 from collections.abc import Callable, Iterator, Sequence

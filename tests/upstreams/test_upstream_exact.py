@@ -186,17 +186,20 @@ def test_a_failed_batch_leaves_nothing_behind(checkpoint, noise, monkeypatch):
         patch.setattr(last, "forward", fail)
         with pytest.raises(torch.OutOfMemoryError):
             upstream.encode(waves)
-    assert upstream._tap._hidden is None
+    assert upstream._tap._room.hidden is None
     assert torch.equal(upstream.encode(waves).hidden[:, 1, :2], want)
 
 
-def test_the_global_float_modes_come_back(checkpoint, noise):
+@pytest.mark.parametrize("cuda", [True, False])
+def test_the_global_float_modes_come_back(cuda, checkpoint, noise, monkeypatch):
+    """Without CUDA they are left alone: batches run side by side there."""
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: cuda)
     cudnn, before = torch.backends.cudnn, torch.backends.cudnn.allow_tf32
     upstream = load_upstream(str(checkpoint("hubert").folder))
     seen = []
     upstream._model.encoder.register_forward_pre_hook(lambda *_: seen.append(cudnn.allow_tf32))
     upstream.encode(noise(2000))
-    assert seen == [False]
+    assert seen == [before and not cuda]
     assert cudnn.allow_tf32 is before
 
 
