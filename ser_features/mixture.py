@@ -6,12 +6,12 @@ as it is, test too but for the conditions that were asked for. Rows of another c
 training side of every fold.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ser_features.errors import StoreError, UsageError
+from ser_features.augment.augmented import partner_of as drawn_partner
+from ser_features.errors import AudioError, StoreError, UsageError
 from ser_features.labels import canonical_label, parse_classes
 from ser_features.manifest import Manifest
 from ser_features.records import Fold, Source, Utterance
@@ -185,17 +185,14 @@ def map_labels(manifest: Manifest, classes: Sequence[str]) -> Manifest:
 def partner_of(source: Source) -> str | None:
     """The utterance that a copy was joined with (CopyPaste), from what was drawn for it.
 
-    StoreError where that cannot be read.
+    StoreError naming the utterance where that cannot be read.
     """
-    draw = getattr(source, "draw", "")
     try:
-        partner = json.loads(draw).get("partner") if draw else None
-    except (ValueError, AttributeError, RecursionError):
-        partner = draw
-    if partner is None or (isinstance(partner, str) and partner != draw):
-        return partner
-    found = f"the recorded draw of {source.id!r} is damaged ({draw[:40]!r})"
-    raise StoreError(f"{found}; extract its augmented feature set anew into another store")
+        return drawn_partner(getattr(source, "draw", ""))
+    except AudioError as error:
+        found = f"the recorded draw of {source.id!r} cannot be used ({error})"
+        way_out = "extract its augmented feature set anew into another store"
+        raise StoreError(f"{found}; {way_out}") from error
 
 
 Partners = Mapping[str, str]

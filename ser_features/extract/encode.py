@@ -2,7 +2,8 @@
 
 A GPU is given a shard's work and goes on by itself; ``Encoding.collect`` waits for it. Between the
 two another shard can be given to it, so that it never waits for this process. On a CPU batches run
-side by side, each on one core: faster than one batch on all cores (benchmarks/README.md).
+side by side in lanes, each on its share of the cores: faster than one batch on all of them
+(benchmarks/README.md).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -79,8 +80,9 @@ def start_shard(
 ) -> Encoding:
     """Start encoding waveforms (longest first) in batches of at most ``budget`` padded samples.
 
-    ``halve`` lets a GPU send frames as float16; ``lanes`` are batches at a time, on a CPU only.
-    Raises UpstreamError naming the utterance that does not fit the device even alone.
+    ``halve`` lets a GPU send frames as float16; ``lanes`` are batches at a time, on a CPU only. An
+    utterance over the budget runs alone: several such at once could fill the memory. Raises
+    UpstreamError naming the utterance that does not fit the device even alone.
     """
     outbox = Outbox()
     encode = partial(_encode, upstream, outbox, with_frames, halve)
@@ -88,7 +90,9 @@ def start_shard(
     def run(batch: slice) -> list[Sent]:
         return list(_encode_or_split(encode, upstream, ids[batch], waves[batch]))
 
-    parts = _in_lanes(run, batches([len(wave) for wave in waves], budget), lanes)
+    todo = batches([len(wave) for wave in waves], budget)
+    alone = sum(len(waves[batch.start]) > budget for batch in todo)  # the first: longest first
+    parts = [*map(run, todo[:alone]), *_in_lanes(run, todo[alone:], lanes)]
     sent = tuple(one for part in parts for one in part)
     return Encoding(tuple(ids), upstream.info.name, outbox, sent)
 
@@ -96,11 +100,12 @@ def start_shard(
 def _in_lanes(
     run: Callable[[slice], list[Sent]], todo: Sequence[slice], lanes: int
 ) -> list[list[Sent]]:
-    """Every batch in order, ``lanes`` at a time, each on one core."""
-    if lanes == 1:
+    """Every batch in order, ``lanes`` at a time, each on its share of the cores."""
+    if lanes == 1 or not todo:
         return [run(batch) for batch in todo]
     threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(lanes, initializer=torch.set_num_threads, initargs=(1,))
+    share = max(1, threads // lanes)
+    pool = ThreadPoolExecutor(lanes, initializer=torch.set_num_threads, initargs=(share,))
     try:
         return list(pool.map(run, todo))
     finally:

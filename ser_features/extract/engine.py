@@ -126,7 +126,8 @@ def make_engine(place: Placement, order: Order) -> Engine:
     if place.engine == "local":
         budget = int(order.seconds(place.devices[0]) * info.sample_rate)
         shared = (order.upstream, order.utterances, budget, order.workers, order.progress)
-        return ShardRunner(*shared, order.augmented, lanes_of(place.devices[0]))
+        lanes = lanes_of(place.devices[0], torch.get_num_threads())
+        return ShardRunner(*shared, order.augmented, lanes)
     hire = _processes if place.engine == "processes" else _ray
 
     def start(spec: FeatureSetSpec, num_shards: int) -> Crew:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
+import torch
+
 from ser_features.audio import load
 from ser_features.augment.augmented import Augmented, partner_of, recall
 from ser_features.augment.partners import NEUTRAL
@@ -61,10 +63,11 @@ def repair(
         except SerfeatError as error:
             failures.append(f"{name}: {error}")
             continue
+        lanes = lanes_of(device, torch.get_num_threads())
         progress.start(f"repairing {name}", len(shards), "shards")
         with StoreWriter(store, shards[0].spec) as writer:
             for shard in shards:
-                problem = _mend(shard, upstream, writer, augmented, lanes_of(device))
+                problem = _mend(shard, upstream, writer, augmented, lanes)
                 failures += [f"{name}, shard {shard.shard.index}: {problem}"] if problem else []
                 num_shards += problem is None
                 progress.advance(1)

@@ -26,6 +26,8 @@ from ser_features.upstreams.protocol import Upstream
 CPU_BATCH, CUDA_BATCH = 15.0, 1200.0
 # Shards decoded ahead of the encoder: enough to hide the disk, little enough to bound memory.
 AHEAD = 2
+# Forward passes at a time on a CPU: each holds a batch and its layers in memory.
+MOST_LANES = 8
 
 
 class Float16OverflowError(SerfeatError):
@@ -178,9 +180,12 @@ class ShardRunner:
         )
 
 
-def lanes_of(device: str) -> int:
-    """Forward passes at a time: one a core of a CPU, one on a GPU."""
-    return torch.get_num_threads() if torch.device(device).type == "cpu" else 1
+def lanes_of(device: str, threads: int) -> int:
+    """Forward passes at a time: one a thread of a CPU, as far as memory lasts; one on a GPU.
+
+    ``threads`` is not asked of torch here: while lanes run it says what one of them has.
+    """
+    return min(threads, MOST_LANES) if torch.device(device).type == "cpu" else 1
 
 
 def _wait(

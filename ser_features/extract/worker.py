@@ -94,7 +94,8 @@ class Worker:
         utterances = {one.id: one for one in task.utterances}
         budget = int(job.batch_seconds * rate)
         shared = (self._upstream, utterances, budget, job.workers, Silent())
-        runner = ShardRunner(*shared, job.augmented, lanes_of(self._device))
+        lanes = lanes_of(self._device, job.threads)
+        runner = ShardRunner(*shared, job.augmented, lanes)
         with ThreadPoolExecutor(job.workers) as pool:
             decoded = list(pool.map(runner.decode, task.items))
         with self._encoding:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from fake_upstream import (
     RATE,
@@ -20,7 +21,7 @@ from fake_upstream import (
     use_fake,
 )
 from ser_features.errors import StoreError, UpstreamError, UsageError, WorkerError
-from ser_features.extract import engine
+from ser_features.extract import engine, shards
 from ser_features.extract.crew import IN_FLIGHT, Died, Event, Ready
 from ser_features.extract.pipeline import Options
 from ser_features.extract.worker import Job, Task, Worker
@@ -116,9 +117,9 @@ def test_any_number_of_workers_makes_the_same_store(tmp_path, play, manifest, co
     run(manifest, tmp_path / "made", frames=True, devices=",".join(["cpu"] * count))
     assert contents_of(tmp_path / "made") == contents_of(tmp_path / "alone")
     (crew,) = Played.made
-    shards = [shard for _, shard in crew.given]
-    assert sorted(shards) == list(range(len(shards)))  # each shard in one pair of hands
-    assert crew.size == min(count, len(shards))
+    given = [shard for _, shard in crew.given]
+    assert sorted(given) == list(range(len(given)))  # each shard in one pair of hands
+    assert crew.size == min(count, len(given))
     assert crew.closed
     run(manifest, tmp_path / "made", frames=True, devices="cpu,cpu")
     assert len(Played.made) == 1  # nothing to do, nobody hired
@@ -225,3 +226,21 @@ def test_the_budget_of_a_batch_follows_the_workers_device(manifest):
     assert order.seconds("cuda:3") == 1200
     assert order.seconds("cpu") == 15
     assert replace(order, batch_seconds=7.0).seconds("cuda") == 7
+
+
+def test_a_worker_runs_a_lane_a_thread_whatever_a_lane_says(tmp_path, play, manifest, monkeypatch):
+    """While one shard's lanes run, torch says in every thread what one lane has."""
+    threads, lanes, start = [6], [], shards.start_shard
+
+    def starting(*args, **options):
+        threads[0] = 1
+        lanes.append(options["lanes"])
+        return start(*args, **{**options, "lanes": 1})
+
+    play()
+    monkeypatch.setattr(shards, "start_shard", starting)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads[0])
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    run(manifest, tmp_path / "store", devices="cpu,cpu")
+    assert len(lanes) > 2
+    assert set(lanes) == {3}

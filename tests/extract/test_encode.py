@@ -1,5 +1,6 @@
 """One shard through an upstream: batches that do not fit, values that are none, real weights."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,6 +107,32 @@ def test_lanes_stop_at_an_error_and_give_torch_its_threads_back(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         start_shard(upstream, ["a", "b"], [np.ones(400, np.float32)] * 2, 400, False, lanes=2)
     assert torch.get_num_threads() == before
+
+
+def test_lanes_run_side_by_side_and_what_is_over_the_budget_alone(monkeypatch):
+    lengths, budget = (3000, 2000, 800, 800, 800, 800), 1000
+    upstream, encode_one = FakeUpstream(), FakeUpstream().encode
+    meet, running, together = threading.Barrier(2, timeout=30), [], set()
+
+    def encoding(waves):
+        running.append(len(waves[0]))
+        if len(waves[0]) <= budget:
+            meet.wait()
+        together.add(tuple(running))
+        if len(waves[0]) <= budget:
+            meet.wait()
+        running.remove(len(waves[0]))
+        return encode_one(waves)
+
+    monkeypatch.setattr(upstream, "encode", encoding)
+    waves = [np.ones(n, np.float32) for n in lengths]
+    start_shard(upstream, list("abcdef"), waves, budget, False, lanes=2)
+    assert together == {(3000,), (2000,), (800, 800)}
+
+
+def test_as_many_lanes_as_threads_while_memory_lasts_and_one_on_a_gpu():
+    assert [shards.lanes_of("cpu", threads) for threads in (1, 2, 8, 96)] == [1, 2, 8, 8]
+    assert shards.lanes_of("cuda:0", 16) == 1
 
 
 def test_another_error_is_not_retried(monkeypatch):

@@ -80,7 +80,7 @@ def test_features_are_those_of_each_utterance_alone(
 
 def test_batches_are_longest_first_and_bounded(tmp_path, monkeypatch, manifest):
     loader = use_fake(monkeypatch)
-    monkeypatch.setattr(engine, "lanes_of", lambda device: 1)  # several would come as they please
+    monkeypatch.setattr(engine, "lanes_of", lambda *_: 1)  # several would come as they please
     run(manifest, tmp_path / "a", batch_seconds=2.0)
     run(manifest, tmp_path / "b", batch_seconds=1e-9)
     many, single = loader.made

@@ -179,7 +179,7 @@ def test_steps_that_grow_without_end_are_refused() -> None:
 
 @pytest.mark.parametrize("draw", ["[]", "{", '{"partner": ["a"]}', '{"partner": 3}', "[" * 9000])
 def test_a_draw_that_cannot_be_read_gives_no_partner(draw: str) -> None:
-    with pytest.raises(StoreError, match="recorded draw of 'u' is damaged"):
+    with pytest.raises(StoreError, match="recorded draw of 'u' cannot be used"):
         partner_of(Source("u", "u.wav", 0, 0, "", draw=draw))
 
 
