@@ -1,5 +1,6 @@
 """Options that several commands share, and what they are turned into."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,14 @@ from ser_features.store.place import Place, open_root
 if TYPE_CHECKING:
     from ser_features.corpora.source import ManifestSource
     from ser_features.manifest import Manifest
+
+
+def _device(name: str) -> str:
+    """What serfeat has code for; whether it is there is told where it is opened."""
+    if re.fullmatch(r"cpu|cuda(:\d+)?", name) is None:
+        raise UsageError(f"--device {name!r}: expected cpu, cuda, or one of several as cuda:1")
+    return name
+
 
 CorpusOption = Annotated[
     list[str] | None,
@@ -103,7 +112,9 @@ LabelsOption = Annotated[
         "angry,happy+excited,neutral,sad.",
     ),
 ]
-DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 …")]
+DeviceOption = Annotated[
+    str, typer.Option("--device", help="cpu, cuda, cuda:1 …", callback=_device)
+]
 DevicesOption = Annotated[
     str | None,
     typer.Option(

@@ -15,15 +15,19 @@ class CapturedStep:
     place. Inputs are copied into the tensors that the graph reads.
     """
 
-    def __init__(self, step: Callable[..., None]) -> None:
-        self._step = step
+    def __init__(self, step: Callable[..., None], device: torch.device) -> None:
+        self._step, self._device = step, device
         self._calls = 0
         self._inputs: tuple[Tensor, ...] = ()
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def __call__(self, *inputs: Tensor) -> None:
         """Do one step on ``inputs``."""
+        with torch.cuda.device(self._device):  # whose stream is the current one
+            self._run(inputs)
+
+    def _run(self, inputs: tuple[Tensor, ...]) -> None:
         if self._graph is None and self._calls < WARMUP:
             self._warm(inputs)
             return

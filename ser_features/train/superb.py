@@ -166,7 +166,8 @@ class StackTrainer:
         self.optimiser = self._adam()
         self.adversary = self._adversary()
         self.cache = self._cache([by_stream[n] for n in numbers])
-        self._graph = CapturedStep(self.update) if data.device.type == "cuda" else None
+        cuda = data.device.type == "cuda"
+        self._graph = CapturedStep(self.update, data.device) if cuda else None
 
     def _cache(self, firsts: Sequence[Run]) -> StackCache | None:
         """Draws of augmentation on the cache; ``firsts`` are a run of each stream."""
@@ -247,7 +248,7 @@ class StackTrainer:
         for group in groups:
             group["lr"] = group["initial_lr"] * factor
         if self._graph is not None:  # a captured step keeps the rates that it was captured with
-            self._graph = CapturedStep(self.update)
+            self._graph = CapturedStep(self.update, self.data.device)
 
     @torch.no_grad()
     def advance(self, steps: int) -> None:

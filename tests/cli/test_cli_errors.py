@@ -166,9 +166,11 @@ def test_no_network(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_device_and_precision_that_are_not_there(made: Path) -> None:
-    done = extract(made, "--upstreams", "fbank", "--device", "abacus", "--store", made / "new")
-    assert done.status == 1
-    assert done.error.startswith("cannot use the device 'abacus': ")
+    for name in ("abacus", "mps", "cuda:", "meta"):
+        done = extract(made, "--upstreams", "fbank", "--device", name, "--store", made / "new")
+        assert done.status == 2
+        told = f"--device {name!r}: expected cpu, cuda, or one of several as cuda:1"
+        assert done.error == told
     done = extract(made, "--upstreams", "fbank", "--precision", "float31", "--store", made / "new")
     assert done.status == 1
     assert done.error == (
