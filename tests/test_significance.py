@@ -14,6 +14,7 @@ from ser_features.significance import (
     estimator_of,
     holm,
     interval,
+    mean_interval,
     point,
     scores,
 )
@@ -96,6 +97,22 @@ def test_interval_under_loso_is_that_of_the_fold_mean():
     expected = np.quantile(np.array(folds)[draws].mean(axis=1), [tail, 1 - tail])
     found = interval(one, estimator="folds", num_resamples=20_000)
     assert [found.low, found.high] == pytest.approx(expected, abs=0.005)
+
+
+def test_the_interval_of_a_mean_over_test_sets():
+    rng = np.random.default_rng(5)
+    first, second = (outcomes(rng, rng.uniform(0.3, 0.9, 30)) for _ in range(2))
+    assert mean_interval([first], "wa") == interval(first, "wa", estimator_of(first))
+    both = mean_interval([first, second])
+    assert (both.unit, both.num_units) == ("speakers", 60)
+    points = [point(each, "uar", estimator_of(each)) for each in (first, second)]
+    assert both.low < np.mean(points) < both.high
+    each = [interval(one, "uar", estimator_of(one)) for one in (first, second)]
+    # independent sets: the mean of two varies by 1/sqrt(2) of what one does
+    width = np.mean([one.high - one.low for one in each]) / np.sqrt(2)
+    assert both.high - both.low == pytest.approx(width, rel=0.15)
+    few = outcomes(rng, [0.2, 0.5, 0.9])
+    assert mean_interval([few, few]).low < mean_interval([few, few], level=0.5).low
 
 
 def test_utterance_interval_equals_a_plain_bootstrap():

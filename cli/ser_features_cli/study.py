@@ -95,7 +95,9 @@ def study(
     ] = Path("results"),
     folder: Annotated[
         Path | None,
-        typer.Option("--out", help="Where the report goes; RESULTS/study-NAME if unset."),
+        typer.Option(
+            "--out", help="Where the report goes; RESULTS/study-NAME if unset.", file_okay=False
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be extracted and trained; do nothing.")

@@ -75,7 +75,8 @@ def plan(request: Request) -> Plan:
         for upstream in need_upstreams(request, ("mfcc",)):
             setting = Setting(manifest, upstream, head, protocol, labels, seeds, paste)
             tables += _tables(request, setting)
-    return Plan(tuple(tables), tuple(dict.fromkeys(deviations)))
+    unread = read_paper("copypaste").unread
+    return Plan(tuple(tables), tuple(dict.fromkeys(deviations)), unread)
 
 
 def _way(request: Request, head: str) -> str:

@@ -188,7 +188,8 @@ def _trainings(plan: Plan, request: Request, records: OnRecord) -> Iterator[tupl
         about = "no record of this head yet" if known is None else _time(known * left)
         said = "features first" if lacking is None else f"{count - left} of {count}"
         yield name, f"{folds} x {trial.seeds}", said, about if left else "nothing to do"
-    yield f"{len(plan.trials)} trainings", str(total), f"{done} of {total}", ""
+    count = len(plan.trials)
+    yield f"{count} training{'s' if count > 1 else ''}", str(total), f"{done} of {total}", ""
 
 
 def names_of_trials(trials: Sequence[Trial | Crossing]) -> list[str]:

@@ -12,15 +12,10 @@ from ser_features.records import Json, RunRecord
 from ser_features.report.conditions import conditions_document
 from ser_features.report.document import Block, Document, Figure, Grid, Words
 from ser_features.report.figures import Series, Square, bars, heat_map, lines
-from ser_features.studies.published import read_paper
+from ser_features.studies.published import printed_name, read_paper
 from ser_features.studies.run import Outcome
 from ser_features.studies.scores import Filled
 from ser_features.studies.spec import Score
-
-FIELDS = (
-    "table", "row", "column", "metric", "value", "low", "high", "p", "difference",
-    "difference_low", "difference_high", "published", "record",
-)  # fmt: skip
 
 
 def study_document(outcome: Outcome) -> Document:
@@ -60,7 +55,8 @@ def _grid(table: Filled) -> Grid:
     """The cells as texts; a column of published numbers beside each that has any."""
     spec, rows = table.spec, dict.fromkeys(table.spec.rows)
     if spec.published is not None:
-        rows |= dict.fromkeys(spec.published.rows)
+        shown = set(map(printed_name, rows))
+        rows |= dict.fromkeys(row for row in spec.published.rows if row not in shown)
     paper = {c: [_published(table, row, c) for row in rows] for c in spec.columns}
     columns: list[str] = [spec.axes[0]]
     texts: list[list[str]] = [[row] for row in rows]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from ser_features.errors import UsageError
 from ser_features.folds import make_folds
 from ser_features.manifest import Manifest
 from ser_features.studies.spec import Request
@@ -10,10 +11,18 @@ FOUR = ("angry", "happy", "neutral", "sad")
 """The four classes of papers 1, 3 and 4 (and of paper 2 but on MSP-Podcast)."""
 
 
-def session_folds(request: Request, manifest: Manifest, deviations: list[str]) -> str:
-    """Leave one session out; five folds without a common speaker where there are no sessions."""
+SESSIONS = "leaving one session out"
+
+
+def session_folds(
+    request: Request, manifest: Manifest, deviations: list[str], paper: str = SESSIONS
+) -> str:
+    """Leave one session out; five folds without a common speaker where there are no sessions.
+
+    ``paper`` says what the paper did on this corpus.
+    """
     if request.protocol is not None:
-        deviations.append(f"protocol {request.protocol} instead of leaving one session out")
+        deviations.append(f"protocol {request.protocol} instead of {paper}")
         return request.protocol
     sessions = {utterance.session for utterance in manifest.utterances}
     if None not in sessions and len(sessions) >= 3:
@@ -22,16 +31,21 @@ def session_folds(request: Request, manifest: Manifest, deviations: list[str]) -
     protocol = f"kfold:{min(5, speakers)}" if speakers >= 2 else "official"
     deviations.append(
         f"{manifest.corpus} has no sessions: {protocol} (folds that share no speaker) instead of "
-        "leaving one session out"
+        f"{paper}"
     )
     return protocol
+
+
+SPLITS = {"cremad": "51, 8 and 32 actors", "msp-podcast": "the standard split"}
+"""Where paper 2 does not leave sessions out (section 4)."""
 
 
 def corpus_folds(request: Request, manifest: Manifest, deviations: list[str]) -> str:
     """The corpus's own split where it has one (as MSP-Podcast), else IEMOCAP's sessions."""
     if request.protocol is None and all(u.split for u in manifest.utterances):
         return "official"
-    return session_folds(request, manifest, deviations)
+    paper = SPLITS.get(manifest.corpus, SESSIONS)
+    return session_folds(request, manifest, deviations, paper)
 
 
 def common_labels(
@@ -50,11 +64,23 @@ def common_labels(
         words = [w for w in item.split("+") if all(_has(m, w) for m in manifests)]
         if words:
             found.append("+".join(words))
-        if words != item.split("+"):
-            lacking = sorted(set(item.split("+")) - set(words))
-            short = [m.corpus for m in manifests if not all(_has(m, w) for w in lacking)]
+        lacking = sorted(set(item.split("+")) - set(words))
+        short = [m.corpus for m in manifests if not all(_has(m, w) for w in lacking)]
+        merged = [m.corpus for m in manifests if merges_excited(request, m)]
+        if lacking and (lacking != ["excited"] or not set(short) <= set(merged)):
             deviations.append(f"no label {', '.join(lacking)}: not in {', '.join(short)}")
+        if item == "happy" and words:
+            deviations += [f"{name} counts excited as happy, {UNMERGED}" for name in merged]
     return tuple(found)
+
+
+UNMERGED = "the paper does not: '--corpus iemocap-exp1=PATH' reads its classes"
+
+
+def merges_excited(request: Request, manifest: Manifest) -> bool:
+    """Whether this is an IEMOCAP of the table of corpora whose *happy* holds *excited*."""
+    source = request.inputs.get("sources", {}).get(manifest.corpus, {})
+    return source.get("kind") == "corpus" and manifest.corpus in ("iemocap", "iemocap-exp3")
 
 
 def _has(manifest: Manifest, label: str) -> bool:
@@ -93,8 +119,6 @@ def say_training(request: Request, deviations: list[str]) -> None:
 
 def check_folds(request: Request, labels: tuple[str, ...], protocol: str) -> int:
     """The number of folds that every corpus has under one protocol; UsageError else."""
-    from ser_features.errors import UsageError
-
     counts = {
         m.corpus: len(make_folds(m.select_labels(labels), protocol).folds)
         for m in request.manifests

@@ -1,6 +1,7 @@
 """What the papers print, as data: each number with its paper, table, row and column."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -9,6 +10,15 @@ from pathlib import Path
 from ser_features.records import Json
 
 _FOLDER = Path(__file__).with_name("published")
+
+
+def printed_name(name: str) -> str:
+    """What papers call a row or column: IEMOCAP's label sets are one corpus.
+
+    >>> printed_name("iemocap-exp1"), printed_name("iemocap-all-scrambled")
+    ('iemocap', 'iemocap-scrambled')
+    """
+    return re.sub(r"^iemocap-(all|exp\d)\b", "iemocap", name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +41,7 @@ class PublishedTable:
 
     def value(self, row: str, column: str) -> float | None:
         """The number in 0…1 (a difference may be negative); None where nothing is printed."""
+        row, column = printed_name(row), printed_name(column)
         if row not in self.rows or column not in self.columns:
             return None
         printed = self.rows[row][self.columns.index(column)]
@@ -48,7 +59,12 @@ class Paper:
     tables: tuple[PublishedTable, ...]
 
     def table(self, name: str, **wanted: object) -> PublishedTable | None:
-        """The first table called ``name`` whose fields are as wanted."""
+        """The first table called ``name`` whose fields are as wanted.
+
+        A corpus goes by any of the names that users give it.
+        """
+        if "corpus" in wanted:
+            wanted["corpus"] = printed_name(str(wanted["corpus"]))
         for table in self.tables:
             if table.id == name and all(getattr(table, k) == v for k, v in wanted.items()):
                 return table

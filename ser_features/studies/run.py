@@ -18,6 +18,7 @@ from ser_features.store.reader import FeatureSet, open_feature_set
 from ser_features.studies.crossed import Prepared, cross, prepare
 from ser_features.studies.scores import Filled, fill
 from ser_features.studies.spec import (
+    SAMPLE,
     Crossing,
     Evidence,
     Plan,
@@ -28,9 +29,6 @@ from ser_features.studies.spec import (
     unscrambled,
 )
 from ser_features.train.run import needs_frames
-
-SAMPLE = 200
-"""Utterances of each corpus that a study listens to; paper 3 took 10 000."""
 
 
 @dataclass(frozen=True, slots=True)

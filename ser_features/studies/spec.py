@@ -98,6 +98,9 @@ class Trial:
         return " · ".join(filter(None, parts))
 
 
+SAMPLE = 200
+"""Utterances of each corpus that a study listens to for its acoustic conditions."""
+
 SCRAMBLED = "-scrambled"
 
 
@@ -296,6 +299,9 @@ def _check_trainings(plan: Plan, request: Request) -> None:
     if request.init is None and request.resnet.init_train is not None:
         raise UsageError("--init-train says what an --init checkpoint keeps: name the checkpoint")
     for trial in plan.trials:
+        if len(trial.labels) < 2:
+            found = ", ".join(trial.labels) or "none"
+            raise UsageError(f"a study needs two labels or more, found {found}: see --labels")
         check_recipe(trial.training.recipe, [trial.head])
         check_resnet(trial.training.resnet, [trial.head], [trial.upstream])
         check_start(trial.training, trial.head, trial.upstream)

@@ -15,8 +15,9 @@ from ser_features.significance import compare, difference_interval, paired, poin
 from ser_features.studies.crossed import scramble
 from ser_features.studies.crossings import subsets, what_swapping_means
 from ser_features.studies.run import Runner, run_study
-from ser_features.studies.spec import Crossing, Request, Score, training_of
+from ser_features.studies.spec import Crossing, Evidence, Request, Score, training_of
 from ser_features.studies.table import STUDIES
+from ser_features.studies.unseen import unseen_blocks
 from study_factory import EMOTIONS, four_emotions, manifest_of
 
 SWAP = (("neutral", "sad"), ("happy", "angry"))
@@ -132,6 +133,31 @@ def test_the_matrix_is_what_the_records_say(
             assert cell is not None
             assert cell.difference == pytest.approx(cell.value - base.value)
     assert len(outcome.plan.meanings) == 2
+    (summary,) = outcome.more
+    rows = {row[1]: row for row in summary.rows}
+    assert set(rows) == {"one", "two"}, "a training on every corpus has nothing left out"
+    cell = absolute("one", "two")
+    assert cell is not None
+    assert cell.low is not None
+    assert cell.high is not None
+    of_one = f"{100 * cell.value:.1f} ({100 * cell.low:.1f} to {100 * cell.high:.1f})"
+    assert rows["one"][:4] == ("fake", "one", "two", of_one)
+    assert any("not EmoBox's cross-corpus accuracy" in note for note in outcome.plan.notes)
+
+
+def test_a_mean_counts_every_unseen_corpus_once(
+    request_: Request, tmp_path: Path, monkeypatch: Any
+) -> None:
+    use_fake(monkeypatch)
+    one = crossing(request_, ("one",))
+    (records,) = run(request_, tmp_path, one)
+    evidence = Evidence({(one, name): records[name] for name in one.tests}, lambda _: {})
+    (grid,) = unseen_blocks([one], one.tests, evidence)
+    ((upstream, trained, over, uar, wa),) = grid.rows
+    assert (upstream, trained, over) == ("fake", "one", "two, two-scrambled")
+    for text, metric in ((uar, "uar"), (wa, "wa")):
+        each = [point(outcomes_of(records[n]), metric, "folds") for n in one.tests[1:]]
+        assert float(text.split()[0]) == pytest.approx(100 * sum(each) / 2, abs=0.051)
 
 
 def test_folds_must_match(request_: Request) -> None:

@@ -296,5 +296,8 @@ def test_commands(tmp_path: Path) -> None:
         assert (tmp_path / "out" / f"upstreams.{suffix}").stat().st_size > 100
     assert (tmp_path / "out" / "table1-made.svg").read_text().startswith("<svg")
     assert "did you mean 'upstreams'" in serfeat("study", "upstream", *args).error
+    assert "is a file" in serfeat("study", "upstreams", *args, "--out", path).err
+    one = serfeat("study", "upstreams", *args, "--labels", "angry", "--dry-run")
+    assert "needs two labels or more, found angry" in one.error
     wrong = serfeat("study", "cross-corpus", *args, "--swap", "neutral")
     assert "expected two labels" in wrong.error

@@ -2,11 +2,15 @@
 
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
 
 from cli_runner import Corpus, noise, serfeat
+from ser_features.corpora.source import ManifestSource
+from ser_features.studies.spec import Plan, Request
+from ser_features.studies.table import STUDIES
 from study_factory import noise_folder
 
 CODES = ("ang", "hap", "exc", "neu", "sad")
@@ -94,11 +98,64 @@ def test_plans_over_cremad_and_msp_podcast(tmp_path: Path, study: str, said: lis
     assert not (tmp_path / "r").exists()
 
 
-def test_paper_2s_classes_and_splits(tmp_path: Path) -> None:
-    from ser_features.corpora.source import ManifestSource
-    from ser_features.studies.spec import Request
-    from ser_features.studies.table import STUDIES
+def planned(tmp_path: Path, study: str, name: str, **more: Any) -> Plan:
+    """A study's plan on the IEMOCAP tree, read as the command reads ``--corpus NAME=PATH``."""
+    source = ManifestSource("corpus", name, str(iemocap(tmp_path / name)), allow_partial=True)
+    inputs = {"sources": {name: source.to_json()}}
+    request = Request((source.read(), *more.pop("others", ())), inputs=inputs, **more)
+    return STUDIES[study].plan(request)
 
+
+def test_paper_4s_experiments_are_of_the_classes_they_name(tmp_path: Path) -> None:
+    # SUPERB's four classes are Exp 3: never beside the numbers of Exp 1
+    merged = planned(tmp_path, "spectrogram", "iemocap")
+    (table,) = (t for t in merged.tables if t.name.startswith("table3"))
+    assert "Exp 3" in table.title
+    assert table.published is not None
+    assert table.published.value("proposed", "uar") == pytest.approx(0.6414)
+    assert any("Exp 3 only; iemocap-all has all three" in each for each in merged.deviations)
+    every = planned(tmp_path, "spectrogram", "iemocap-all")
+    tables = [t for t in every.tables if t.name.startswith("table3")]
+    found = [t.published.value("proposed", "uar") for t in tables if t.published]
+    assert found == pytest.approx([0.6161, 0.6556, 0.6414])
+    assert not any("excited" in each for each in every.deviations)
+
+
+def test_what_excited_counts_as_is_said_where_it_differs_from_the_paper(tmp_path: Path) -> None:
+    noise = {"noise": noise_folder(tmp_path / "noise")}
+    merged = planned(tmp_path, "copypaste", "iemocap", **noise)
+    assert any(each.startswith("iemocap counts excited as happy") for each in merged.deviations)
+    plain = planned(tmp_path, "copypaste", "iemocap-exp1", **noise)
+    assert not any("excited" in each for each in plain.deviations)
+    published = plain.tables[0].published
+    assert published is not None
+    assert published.value("clean", "N-CP") == pytest.approx(0.4419)
+    superb = planned(tmp_path, "upstreams", "iemocap", upstreams=("fbank",))
+    assert not any("excited" in each for each in superb.deviations), "paper 1 merges them too"
+    lacking = planned(tmp_path, "upstreams", "iemocap-exp1", upstreams=("fbank",))
+    assert any("no label excited: not in iemocap-exp1" in each for each in lacking.deviations)
+
+
+def test_figure_3_has_the_papers_columns(tmp_path: Path) -> None:
+    trees = (("corpus", "cremad", cremad(tmp_path / "c")),
+             ("manifest", "msp-podcast", msp_podcast(tmp_path / "m")))  # fmt: skip
+    others = [ManifestSource(k, n, str(p), allow_partial=True).read() for k, n, p in trees]
+    plan = planned(
+        tmp_path, "domain-mismatch", "iemocap-exp1", others=others, protocol="kfold:2"
+    )  # fmt: skip
+    tables = {t.title.partition(", ")[0]: t for t in plan.tables if t.name.startswith("figure3")}
+    for trained, rate, change in (
+        ("msp-podcast", "20%", -0.42),
+        ("iemocap-exp1-scrambled", "100%", -0.10),
+        ("iemocap-exp1-scrambled + msp-podcast", "100%", -0.09),
+    ):
+        table = tables[f"Fig. 3: trained on {trained}"]
+        assert table.columns == ("iemocap-exp1-scrambled", "cremad", "msp-podcast")
+        assert table.published is not None
+        assert table.published.value(rate, table.columns[0]) == change
+
+
+def test_paper_2s_classes_and_splits(tmp_path: Path) -> None:
     path = msp_podcast(tmp_path / "m")
     manifest = ManifestSource("manifest", "msp-podcast", str(path)).read()
     request = Request((manifest,), noise=noise_folder(tmp_path / "noise"))
