@@ -6,6 +6,7 @@ frequency (as the published head does before it pools time), averaged over time 
 block's rate, and zero-padded to its 2048 channels: layer k has 64 * 2**k values that are not zero.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,14 @@ from torch import Tensor, nn
 from ser_features.records import UpstreamInfo
 from ser_features.upstreams.protocol import LayerOutputs
 from ser_features.upstreams.taps import full_float32
-from ser_features.upstreams.waves import Waves, check_waves, on_device, pad_waves
+from ser_features.upstreams.waves import (
+    Waves,
+    check_waves,
+    in_parts,
+    on_device,
+    pad_waves,
+    valid,
+)
 
 MELS, BLOCKS, DIM = 64, 6, 2048
 POOLED = 32  # spectrogram frames in a frame of the last block: five of six blocks halve time
@@ -60,10 +68,10 @@ class Block(nn.Module):
         self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
         self.bn1, self.bn2 = nn.BatchNorm2d(after), nn.BatchNorm2d(after)
 
-    def forward(self, x: Tensor, valid: Tensor | None, pool: int) -> Tensor:
-        """[B, C, T, F], pooled by ``pool``; ``valid`` [B, 1, T, 1] is 0 on padding."""
+    def forward(self, x: Tensor, mask: Tensor | None, pool: int) -> Tensor:
+        """[B, C, T, F], pooled by ``pool``; ``mask`` [B, 1, T, 1] is 0 on padding."""
         for conv, norm in ((self.conv1, self.bn1), (self.conv2, self.bn2)):
-            x = F.relu(norm(conv(x if valid is None else x * valid)))
+            x = F.relu(norm(conv(x if mask is None else x * mask)))
         return F.avg_pool2d(x, pool) if pool > 1 else x
 
 
@@ -75,7 +83,7 @@ class LogMel(nn.Module):
         self.melW = nn.Parameter(mel_weights(front), requires_grad=False)
 
     def forward(self, power: Tensor) -> Tensor:
-        """Power spectra [T, window / 2 + 1] to decibels [T, 64]."""
+        """Power spectra [..., window / 2 + 1] to decibels [..., 64]."""
         return 10 * (power @ self.melW).clamp(min=1e-10).log10()
 
 
@@ -99,34 +107,46 @@ class Cnn14Model(nn.Module):
         """The blocks in order."""
         return [getattr(self, f"conv_block{index + 1}") for index in range(BLOCKS)]
 
-    def spectrogram(self, wave: Tensor) -> Tensor:
-        """A waveform [N], float32, to normalised log-mel frames [T, 64], float32."""
+    def spectrogram(self, x: Tensor, samples: Sequence[int]) -> Tensor:
+        """Waveforms [B, N], float32, to normalised log-mel frames [B, T, 64], float32."""
         size = self.front.window
-        window = torch.hann_window(size, device=wave.device)
-        spectrum = torch.stft(wave, size, self.front.hop, window=window, return_complex=True)
-        mel = self.logmel_extractor(spectrum.abs().square().T)
-        return self.bn0(mel[..., None, None])[..., 0, 0]  # type: ignore[no-any-return]
+        window = torch.hann_window(size, device=x.device)
+        x = _reflected(x, samples, size // 2)
+        spectrum = torch.stft(
+            x, size, self.front.hop, window=window, center=False, return_complex=True
+        )  # [B, F, T]
+        mel = self.logmel_extractor(spectrum.abs().square().transpose(1, 2))
+        flat = mel.flatten(0, 1)[..., None, None]
+        return self.bn0(flat).view(mel.shape)  # type: ignore[no-any-return]
 
-    def forward(self, spectra: list[Tensor], dtype: torch.dtype) -> Tensor:
-        """Spectrograms [T_b, 64] to every layer [6, B, T / 32, 2048]."""
-        counts = [len(one) for one in spectra]
-        x = nn.utils.rnn.pad_sequence(spectra, batch_first=True).unsqueeze(1).to(dtype)
+    def forward(self, spectra: Tensor, counts: list[int], dtype: torch.dtype) -> Tensor:
+        """Spectrograms [B, T, 64] with ``counts`` valid frames to every layer [6, B, T', 2048].
+
+        T' = T // 32.
+        """
+        x = spectra.unsqueeze(1).to(dtype)
         frames, step, layers = x.shape[2] // POOLED, POOLED, []
         for index, block in enumerate(self.blocks):
             pool = 2 if index < BLOCKS - 1 else 1
-            x = block(x, _valid(x, counts), pool)  # [B, C, T, F]
+            x = block(x, _mask(x, counts), pool)  # [B, C, T, F]
             counts, step = [count // pool for count in counts], step // pool
             pooled = F.avg_pool1d(x.mean(dim=3)[..., : frames * step], step)
             layers.append(F.pad(pooled.transpose(1, 2), (0, DIM - x.shape[1])))
         return torch.stack(layers)
 
 
-def _valid(x: Tensor, counts: list[int]) -> Tensor | None:
+def _reflected(x: Tensor, samples: Sequence[int], width: int) -> Tensor:
+    """[B, N] with ``width`` samples mirrored at both ends of each waveform (the STFT's padding)."""
+    last = on_device(samples, x.device)[:, None] - 1
+    place = torch.arange(-width, x.shape[1] + width, device=x.device).abs()
+    return x.gather(1, (last - (last - place).abs()).clamp_(min=0))
+
+
+def _mask(x: Tensor, counts: list[int]) -> Tensor | None:
     """1 on valid frames, 0 on padding, [B, 1, T, 1]; None where nothing is padded."""
     if min(counts) == x.shape[2]:
         return None
-    steps = torch.arange(x.shape[2], device=x.device)
-    return (steps < on_device(counts, x.device)[:, None]).to(x)[:, None, :, None]
+    return valid(counts, x.shape[2], x.device).to(x)[:, None, :, None]
 
 
 class Cnn14Upstream:
@@ -148,6 +168,7 @@ class Cnn14Upstream:
         """Every layer of a ragged batch; see Upstream.encode."""
         samples = check_waves(waves, self.info)
         x = pad_waves(waves, self._device)
-        spectra = [self._model.spectrogram(row[:end]) for row, end in zip(x, samples, strict=True)]
-        hidden = self._model(spectra, self._dtype)
+        spectra = in_parts(self._model.spectrogram, x, samples)
+        counts = [n // self._model.front.hop + 1 for n in samples]
+        hidden = self._model(spectra, counts, self._dtype)
         return LayerOutputs(hidden, tuple(self.num_frames(n) for n in samples))

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ser_features.upstreams import onednn
-from ser_features.upstreams.waves import on_device
+from ser_features.upstreams.waves import on_device, valid
 
 Folded = tuple[Tensor, Tensor]  # weights [B, C, kernel] and shifts [B, C] of each utterance
 # Frames that a CPU computes at a time; the windows of two pieces share 80 samples.
@@ -150,11 +150,10 @@ def _centred(x: Tensor, counts: Sequence[int], share: Tensor) -> tuple[Tensor, T
     if min(counts) == x.shape[1]:
         mean = x.sum(1, keepdim=True) * share
         return x - mean, mean
-    ends = on_device(counts, x.device)[:, None]
-    valid = torch.arange(x.shape[1], device=x.device) < ends
-    valid = valid.view(*valid.shape, *[1] * (x.dim() - 2))
-    mean = x.masked_fill(~valid, 0.0).sum(1, keepdim=True) * share
-    return (x - mean).masked_fill_(~valid, 0.0), mean
+    padding = ~valid(counts, x.shape[1], x.device)
+    padding = padding.view(*padding.shape, *[1] * (x.dim() - 2))
+    mean = x.masked_fill(padding, 0.0).sum(1, keepdim=True) * share
+    return (x - mean).masked_fill_(padding, 0.0), mean
 
 
 def _normed(layer: Any) -> NormedFirst | None:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ser_features.upstreams.waves import on_device
+from ser_features.upstreams.waves import valid
 
 
 class Batch(local):
@@ -31,8 +31,7 @@ class Batch(local):
         """Describe the next batch: the frames of each utterance."""
         self.frames, self.mask = frames, None
         if len(set(frames)) > 1 and not self.packed:
-            ends = on_device(frames, device)[:, None]
-            self.mask = torch.arange(max(frames), device=device) < ends
+            self.mask = valid(frames, max(frames), device)
 
     def clear(self, x: Tensor) -> Tensor:
         """Zero on the padding of [B, T, D], in place: the positional convolution sees it."""

@@ -23,21 +23,19 @@ class LayerTap:
 
     def __init__(self, layers: nn.ModuleList) -> None:
         self._room = _Room()
-        self._num_layers = len(layers) + 1
         for index, layer in enumerate(layers):
             layer.register_forward_pre_hook(self._keep(index))
 
     @contextmanager
-    def room(self, like: Tensor, shape: tuple[int, int], keep: Keep) -> Iterator[Tensor]:
-        """[L, B, T, D] for ``shape`` (B, T) and the D of ``like``, filled but for the last layer.
+    def room(self, hidden: Tensor, keep: Keep) -> Iterator[None]:
+        """Fill ``hidden`` [L, B, T, D] but for the last layer, which has no layer behind it.
 
         ``keep`` copies what enters a layer to its place [B, T, D]. Forgotten at the end, also
         after an error, so that a batch too large frees its memory.
         """
-        hidden = like.new_empty((self._num_layers, *shape, like.shape[-1]))
         self._room.hidden, self._room.copy = hidden, keep
         try:
-            yield hidden
+            yield
         finally:
             self._room.hidden = None
 

@@ -1,7 +1,11 @@
 """Norms over the valid frames of a padded batch."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+
+from ser_features.upstreams.waves import on_device, valid
 
 
 class ValidGroups(nn.Module):
@@ -16,8 +20,12 @@ class ValidGroups(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels)) if affine else None
         self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
 
-    def forward(self, x: Tensor, ends: list[int]) -> Tensor:
+    def forward(self, x: Tensor, ends: Sequence[int]) -> Tensor:
         """Normalise [B, C, T]; frames from ``ends[b]`` on become arbitrary finite values."""
+        return (self.each if x.device.type == "cpu" else self.padded)(x, ends)
+
+    def each(self, x: Tensor, ends: Sequence[int]) -> Tensor:
+        """``forward`` utterance by utterance, which reads no padding."""
         rows = x.view(len(x), self.groups, -1, x.shape[-1])  # [B, G, C / G, T]
         stats = [
             torch.var_mean(row[..., :end].float(), dim=(1, 2), correction=0)
@@ -29,3 +37,24 @@ class ValidGroups(nn.Module):
         if self.weight is not None and self.bias is not None:
             normed = torch.addcmul(self.bias.float()[:, None], normed, self.weight.float()[:, None])
         return normed.to(x)
+
+    def padded(self, x: Tensor, ends: Sequence[int]) -> Tensor:
+        """``forward`` in as many kernels for any batch, without a masked copy of ``x``.
+
+        Each frame has its mean and variance; the mask is on those. A variance is that within
+        frames and that between them. Then one scaling, as of a norm without mask.
+        """
+        rows = x.view(len(x), self.groups, -1, x.shape[-1])  # [B, G, C / G, T]
+        var, mean = torch.var_mean(rows.float(), dim=2, correction=0)  # of each frame: [B, G, T]
+        padding = ~valid(ends, x.shape[-1], x.device)[:, None]
+        counts = on_device(ends, x.device)[:, None, None]
+        centre = mean.masked_fill_(padding, 0.0).sum(2, keepdim=True) / counts  # [B, G, 1]
+        var = var.add_((mean - centre).square_()).masked_fill_(padding, 0.0)
+        spread = torch.rsqrt(var.sum(2, keepdim=True) / counts + self.eps)
+        centre, scale = (one.repeat_interleave(rows.shape[2], dim=1) for one in (centre, spread))
+        if self.weight is not None and self.bias is not None:
+            scale = scale * self.weight[:, None]
+            shift = self.bias[:, None] - centre * scale
+        else:
+            shift = -centre * scale
+        return torch.addcmul(shift, x, scale, out=torch.empty_like(x))

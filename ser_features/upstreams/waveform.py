@@ -69,8 +69,9 @@ class WaveformUpstream:
             normalize_(x, samples)
         self._batch.set(frames, self._device)
         hidden = self._project(x, samples)  # [B, T, D], or packed [1, S, D]
-        shape, batch = (len(frames), max(frames)), self._batch
-        with self._tap.room(hidden, shape, batch.keep) as layers:  # [L, B, T, D]
+        shape, batch = (self.info.num_layers, len(frames), max(frames), self.info.dim), self._batch
+        layers = hidden.new_empty(shape)
+        with self._tap.room(layers, batch.keep):
             # without transformers' own mask: making one reads the padding back from a GPU
             out = self._model.encoder(batch.clear(hidden))
             batch.keep(layers[-1], out.last_hidden_state)

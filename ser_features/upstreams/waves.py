@@ -1,11 +1,12 @@
 """Waveforms to one padded tensor."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ser_features.errors import UpstreamError
 from ser_features.records import UpstreamInfo
@@ -17,6 +18,11 @@ def on_device(values: Sequence[int], device: torch.device) -> Tensor:
     """Integers [n] on the device. From pageable memory a GPU's copy would wait for its queue."""
     cuda = device.type == "cuda"
     return torch.tensor(values, pin_memory=cuda).to(device, non_blocking=cuda)
+
+
+def valid(ends: Sequence[int], length: int, device: torch.device) -> Tensor:
+    """What is no padding: bool [B, length], true before ``ends[b]``."""
+    return torch.arange(length, device=device) < on_device(ends, device)[:, None]
 
 
 def check_waves(waves: Waves, info: UpstreamInfo) -> tuple[int, ...]:
@@ -42,6 +48,20 @@ def pad_waves(waves: Waves, device: torch.device, length: int | None = None) -> 
     return padded.to(device, non_blocking=cuda)
 
 
+def in_parts(
+    compute: Callable[[Tensor, Sequence[int]], Tensor], x: Tensor, samples: Sequence[int]
+) -> Tensor:
+    """``compute`` on the waveforms [B, N] and their samples, to [B, T, D].
+
+    On a CPU each alone: nothing padded, and bytes that no batch changes. On a GPU all at once:
+    as many kernels for any number of utterances.
+    """
+    if x.device.type != "cpu":
+        return compute(x, samples)
+    parts = [compute(x[b : b + 1, :end], (end,))[0] for b, end in enumerate(samples)]
+    return pad_sequence(parts, batch_first=True)
+
+
 def normalize_(x: Tensor, samples: Sequence[int]) -> Tensor:
     """Zero mean and unit variance of each waveform of [B, N] in place; padding stays zero.
 
@@ -58,6 +78,6 @@ def normalize_(x: Tensor, samples: Sequence[int]) -> Tensor:
 def _normalize_padded_(x: Tensor, samples: Sequence[int]) -> Tensor:
     """The same in a few kernels for the batch, not a few for each utterance."""
     ends = on_device(samples, x.device)[:, None]
-    valid = torch.arange(x.shape[1], device=x.device) < ends
-    x.sub_(x.sum(1, keepdim=True) / ends).masked_fill_(~valid, 0.0)
+    padding = ~valid(samples, x.shape[1], x.device)
+    x.sub_(x.sum(1, keepdim=True) / ends).masked_fill_(padding, 0.0)
     return x.mul_(torch.rsqrt(x.square().sum(1, keepdim=True) / ends + 1e-7))

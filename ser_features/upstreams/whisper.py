@@ -103,12 +103,16 @@ class WhisperUpstream:
         parts = [waves[b][start : start + self._window] for b, start in places]
         ends = [self.num_frames(len(part)) for part in parts]
         mel = self._mel(pad_waves(parts, self._device, self._window)).to(self._dtype)
-        like = mel.new_empty((len(parts), 0, self.info.dim))
-        with self._tap.room(like, (len(parts), max(ends)), _keep_start) as layers:
-            _keep_start(layers[-1], self._model(mel).last_hidden_state)  # [L, W, max(ends), D]
-        for window, ((b, start), end) in enumerate(zip(places, ends, strict=True)):
-            at = start // HOP
-            hidden[:, b, at : at + end] = layers[:, window, :end]
+        row, further = places[0][0], any(start for _, start in places)
+        layers = hidden[:, row : row + len(parts), : max(ends)]  # [L, W, max(ends), D]
+        if further:  # second windows: not one row each
+            layers = mel.new_empty((len(hidden), len(parts), *layers.shape[2:]))
+        with self._tap.room(layers, _keep_start):
+            _keep_start(layers[-1], self._model(mel).last_hidden_state)
+        if further:
+            for window, ((b, start), end) in enumerate(zip(places, ends, strict=True)):
+                at = start // HOP
+                hidden[:, b, at : at + end] = layers[:, window, :end]
 
 
 def _keep_start(place: Tensor, x: Tensor) -> None:

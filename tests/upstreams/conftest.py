@@ -1,7 +1,8 @@
 """Small checkpoints of every family, as folders, with the plain transformers model beside."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from ser_features.upstreams import cnn14, spectral
 from ser_features.upstreams.families import FAMILIES
+from ser_features.upstreams.valid import ValidGroups
 from ser_features.upstreams.weights import build_config, random_model
 
 TINY = {
@@ -95,6 +98,21 @@ def noise() -> Callable[..., list[np.ndarray]]:
         ]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def gpu_layout() -> Callable[[], AbstractContextManager[None]]:
+    """``with gpu_layout():`` spectral upstreams and own modules run a batch as on a GPU."""
+
+    @contextmanager
+    def on_a_cpu() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            for module in (spectral, cnn14):
+                patch.setattr(module, "in_parts", lambda compute, x, samples: compute(x, samples))
+            patch.setattr(ValidGroups, "each", ValidGroups.padded)
+            yield
+
+    return on_a_cpu
 
 
 @pytest.fixture(scope="session")

@@ -57,10 +57,45 @@ class Copies(TorchDispatchMode):
         return out
 
 
-@pytest.mark.parametrize("name", ["cnn14-16k", "wav2vec", "fbank"])
-def test_the_others_read_no_value_back(name, noise):
-    request = name if name == "fbank" else f"{name}@random:0"
-    check(load_upstream(request, device="meta"), noise(12000, 9000, 9000))
+OWN = (
+    "fbank", "logmel", "mfcc", "cnn14-16k@random:0", "wav2vec@random:0", "vq-wav2vec@random:0",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("request_text", OWN)
+def test_the_others_wait_for_nothing(request_text, precision, noise):
+    upstream = load_upstream(request_text, device="meta", precision=precision)
+    upstream.encode(noise(9000))  # the first batch of a process brings Kaldi's tables
+    with Copies() as copies:
+        check(upstream, noise(12000, 9000, 9000))
+        check(upstream, noise(9000, 9000))
+    assert not copies.found
+
+
+class Kernels(TorchDispatchMode):
+    """Counts what is computed: calls that give no view of what is there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", [*REQUESTS, *OWN])
+def test_a_larger_batch_takes_as_many_kernels(kind, checkpoint, noise):
+    text = kind if kind in OWN else f"x@random:0={checkpoint(kind).folder}"
+    upstream = load_upstream(text, device="meta")
+    counts = []
+    for waves in (noise(12000, 9000), noise(12000, *range(9000, 9700, 100))):
+        upstream.encode(waves)
+        with Kernels() as kernels:
+            upstream.encode(waves)
+        counts.append(kernels.count)
+    assert counts[0] == counts[1] > 10
 
 
 def test_what_waits_would_be_seen():

@@ -1,6 +1,7 @@
 """wav2vec and vq-wav2vec: s3prl's layers on s3prl's checkpoints, whatever the batch."""
 
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +31,14 @@ def s3prl(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_layers_are_those_of_s3prl(kind, s3prl):
+@pytest.mark.parametrize("layout", ["cpu", "gpu"])
+def test_layers_are_those_of_s3prl(kind, layout, s3prl, gpu_layout):
     """1e-5 of the largest value: the norms sum in another order."""
     waves, want = np.load(s3prl / "waves.npz"), np.load(s3prl / f"{kind}.npz")
     name = "wav2vec" if kind in ("plain", "bare") else "vq-wav2vec"
     upstream = load_upstream(f"{name}={s3prl / kind}.pt")
-    out = upstream.encode([waves[n] for n in waves.files])  # one ragged batch
+    with gpu_layout() if layout == "gpu" else nullcontext():
+        out = upstream.encode([waves[n] for n in waves.files])  # one ragged batch
     assert upstream.info.num_layers == 4
     for b, n in enumerate(waves.files):
         layers = want[n]  # [L, T, D]
@@ -66,17 +69,20 @@ def fairseq_file(path, rng_seed=0, **options):
 )  # fmt: skip
 @given(lengths=st.lists(st.integers(465, 5000), min_size=1, max_size=4))
 @example(lengths=[465, 624, 625, 5000])
-def test_a_batch_changes_nothing(quantizer, lengths, tmp_path_factory, noise):
+def test_a_batch_changes_nothing(quantizer, lengths, tmp_path_factory, noise, gpu_layout, distance):
     folder = tmp_path_factory.mktemp("wav2vec")
     path = fairseq_file(folder / "w.pt", vq_type=quantizer)
     upstream = load_upstream(f"wav2vec={path}")
     waves = noise(*lengths)
     out = upstream.encode(waves)
-    assert out.num_frames == tuple((n - 465) // 160 + 1 for n in lengths)
+    with gpu_layout():
+        padded = upstream.encode(waves)
+    expected = tuple((n - 465) // 160 + 1 for n in lengths)
+    assert out.num_frames == padded.num_frames == expected
     for b, (wave, end) in enumerate(zip(waves, out.num_frames, strict=True)):
         alone = upstream.encode([wave]).hidden[:, 0]
-        difference = (out.hidden[:, b, :end] - alone).square().mean().sqrt()
-        assert difference <= 1e-5 * alone.square().mean().sqrt()
+        for one in (out, padded):
+            assert distance(one.hidden[:, b, :end], alone) <= 1e-5
 
 
 def test_a_frame_of_padding_would_be_seen_by_the_plain_norm(noise):
