@@ -111,8 +111,9 @@ def test_a_gpu_runs_flash_attention_where_nothing_is_padded(name, noise):
 def test_a_gpu_waits_for_nothing(noise):
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-    for name in ("hubert-base", "wavlm-base", "data2vec-base", "whisper-tiny"):
-        upstream = load_upstream(f"{name}@random:0", device="cuda", precision="bfloat16")
+    names = ("hubert-base", "wavlm-base", "data2vec-base", "whisper-tiny", "wav2vec", "cnn14-16k")
+    for name in (*(f"{name}@random:0" for name in names), "fbank"):
+        upstream = load_upstream(name, device="cuda", precision="bfloat16")
         upstream.encode(noise(16000, 8000))
         torch.cuda.synchronize()
         torch.cuda.set_sync_debug_mode("error")
