@@ -18,10 +18,12 @@ def wada_snr(samples: Samples, rate: int = 0) -> float:
     Kim and Stern, "Robust signal-to-noise ratio estimation based on waveform amplitude
     distribution analysis", Interspeech 2008: clean speech has gamma-distributed amplitudes, noise
     is Gaussian, so one statistic of the mixture tells the ratio. Non-Gaussian noise (music,
-    babble) is heard as speech in part; a few seconds are needed.
+    babble) is heard as speech in part; a few seconds are needed. Samples of exactly 0 (masks, cuts,
+    gates) are left out: they are neither speech nor noise.
     """
     del rate
-    amplitude = np.abs(samples.astype(np.float64) - np.mean(samples, dtype=np.float64))
+    heard = samples[samples != 0].astype(np.float64)  # before the mean, which would move them off 0
+    amplitude = np.abs(heard - (heard.mean() if len(heard) else 0.0))
     amplitude = amplitude[amplitude > 0]
     if not len(amplitude):
         return float("nan")

@@ -37,6 +37,14 @@ def test_snr_does_not_depend_on_level_and_has_ends() -> None:
     assert np.isnan(wada_snr(np.zeros(100, np.float32)))
 
 
+@pytest.mark.parametrize("snr", [0, 10, 20])
+def test_digital_silence_is_neither_speech_nor_noise(snr: int) -> None:
+    noise = np.random.default_rng(1).standard_normal(5 * RATE) * 10 ** (-snr / 20)
+    masked = speech_like(5, 0) + noise + 0.01  # with an offset, as recordings have
+    masked[2 * RATE : 3 * RATE] = 0
+    assert wada_snr(masked.astype(np.float32), RATE) == pytest.approx(snr, abs=0.3)
+
+
 @pytest.mark.parametrize(("snr", "error"), [(0, 2.5), (5, 2.5), (10, 3.0)])
 def test_snr_of_real_speech_in_white_noise(shared: Path, snr: int, error: float) -> None:
     files = sorted((shared / "data" / "emodb").rglob("*.wav"))[::40]
