@@ -7,6 +7,7 @@ from pathlib import Path
 from ser_features import __version__
 from ser_features.audio import probe
 from ser_features.audit import audit
+from ser_features.augment.parse import parse_augmentation
 from ser_features.baselines import Facts, baseline_records, under
 from ser_features.errors import UsageError
 from ser_features.extract.pipeline import Options
@@ -159,6 +160,7 @@ def _check_mixture(options: BenchOptions, corpora: Sequence[Manifest]) -> None:
     training, added = options.training, len(corpora) > 1
     has_strategy = training.strategy is not None
     names = [one.corpus for one in corpora]
+    joining = ", ".join(n for one in options.conditions for n in parse_augmentation(one).joining)
     rules = [
         (len(set(names)) == len(names), f"the added corpora need names of their own: {names}"),
         (options.copies >= 1, f"copies must be 1 or more, found {options.copies}"),
@@ -171,6 +173,11 @@ def _check_mixture(options: BenchOptions, corpora: Sequence[Manifest]) -> None:
         (has_strategy or not added, "added data need a strategy, such as --strategy mix"),
         (has_strategy or not options.ratios, "a ratio needs a strategy: --strategy"),
         (bool(options.conditions), "name at least one test condition, such as clean"),
+        (
+            not joining,
+            f"{joining} cannot be a test condition: it would join test recordings with others, "
+            "also with those that are trained on",
+        ),
     ]
     for holds, sentence in rules:
         if not holds:

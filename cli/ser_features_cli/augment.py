@@ -42,6 +42,8 @@ def preview(
     sets = [one for one in augmented_sets(augment or (), copies, augment_seed) if one is not None]
     if not sets:
         raise UsageError("name one with --augment ('serfeat augmentations' lists them)")
+    if partner is not None and not any(one.augmentation.joining for one in sets):
+        raise UsageError(f"--partner {partner}: only CopyPaste joins another recording")
     for one in sets:
         made = run(file, one, out, rate, partner)
         typer.echo(made.wav)

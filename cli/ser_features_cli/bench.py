@@ -174,7 +174,7 @@ def bench(
         protocol, tuple(o.split_commas(heads)) or ("superb",),
         tuple(labels.split(",")) if labels else None, seeds, fold_seed,
         allow_rejects=allow_rejects, training=training, extraction=extraction,
-        augment=tuple(augment or ()), copies=copies,
+        augment=o.read_augment(augment, copies), copies=copies,
         conditions=tuple(test_condition or ("clean",)),
         ratios=parse_numbers(ratio, "--ratio") or (),
     )  # fmt: skip

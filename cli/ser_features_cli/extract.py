@@ -55,7 +55,7 @@ def extract(
 
     settings = Options(
         frames, device, precision, batch_seconds, workers, max_seconds,
-        tuple(augment or ()), copies, augment_seed, engine, devices, ray_address,
+        o.read_augment(augment, copies), copies, augment_seed, engine, devices, ray_address,
     )  # fmt: skip
     num_rejects = 0
     for one in manifests:

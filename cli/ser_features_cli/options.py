@@ -187,6 +187,14 @@ AugmentSeedOption = Annotated[
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, results only.")]
 
 
+def read_augment(augment: list[str] | None, copies: int) -> tuple[str, ...]:
+    """What ``--augment`` names; UsageError where ``--copies`` has nothing to copy."""
+    names = tuple(augment or ())
+    if copies > 1 and {name.strip() for name in names} <= {"clean"}:
+        raise UsageError(f"--copies {copies} needs an augmentation to draw anew: --augment")
+    return names
+
+
 def split_commas(values: list[str] | None) -> list[str]:
     """The items of repeatable comma lists, in order, without empties."""
     return [item.strip() for value in values or [] for item in value.split(",") if item.strip()]

@@ -158,7 +158,10 @@ def pretrain(
             recipe, epochs, lrs=None if lr is None else (lr,), device=device, resnet=resnet
         ),
         extraction=Options(
-            workers=workers, augment=tuple(augment or ()), copies=copies, seed=augment_seed
+            workers=workers,
+            augment=o.read_augment(augment, copies),
+            copies=copies,
+            seed=augment_seed,
         ),
     )
     with bars(quiet) as progress:

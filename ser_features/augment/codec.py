@@ -28,6 +28,7 @@ TELEPHONE = 8000
 FORMATS = {
     "mp3": ("MP3", "MPEG_LAYER_III"),
     "vorbis": ("OGG", "VORBIS"),
+    "opus": ("OGG", "OPUS"),
     "ulaw": ("WAV", "ULAW"),
     "alaw": ("WAV", "ALAW"),
     "gsm": ("WAV", "GSM610"),
@@ -72,9 +73,12 @@ CODEC = Kind(
     what="coded and decoded (libsndfile); ulaw, alaw and gsm at 8 kHz as telephones do",
     source=OWN,
     parameters=(
-        Parameter("format", "codec", "mp3/vorbis/ulaw/gsm", OWN, words=tuple(FORMATS)),
         Parameter(
-            "level", "compression of mp3 and vorbis, strongest at 0.99", "0.5-0.95", OWN,
+            "format", f"codec: {', '.join(FORMATS)}", "mp3/vorbis/ulaw/gsm", OWN,
+            words=tuple(FORMATS),
+        ),
+        Parameter(
+            "level", "compression of mp3, vorbis and opus, strongest at 0.99", "0.5-0.95", OWN,
             "share", high=0.99,
         ),
     ),

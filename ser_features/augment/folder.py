@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -48,7 +49,8 @@ def read_recordings(folder: str) -> tuple[Recording, ...]:
     """
     root = Path(folder)
     if not root.is_dir():
-        raise UsageError(f"no folder {root}; give the folder of recordings as folder=FOLDER")
+        what = f"{root} is no folder" if root.exists() else f"no folder {root}"
+        raise UsageError(f"{what}; give the folder of recordings as folder=FOLDER")
     paths = sorted(_audio_files(root))
     if not paths:
         raise UsageError(f"{root} holds no recordings (files such as .wav, .flac, .ogg, .mp3)")
@@ -111,10 +113,8 @@ def _recording(path: Path, size: int, mtime_ns: int) -> Recording:
 def mono(recording: Recording, rate: int) -> NDArray[np.float32]:
     """The recording [n] at ``rate`` Hz, channels averaged; read-only. Raises AudioError."""
     path = Path(recording.path)
-    try:
+    with _of_the_folder():
         samples = load(Utterance(path.name, path), rate).samples
-    except AudioError as error:  # its reason is not the utterance's
-        raise AudioError("augmentation", str(error)) from error
     samples.setflags(write=False)
     return samples
 
@@ -123,11 +123,20 @@ def mono(recording: Recording, rate: int) -> NDArray[np.float32]:
 def one_channel(recording: Recording, channel: int, rate: int) -> NDArray[np.float32]:
     """One channel of the recording [n] at ``rate`` Hz; read-only. Raises AudioError."""
     path = Path(recording.path)
-    with open_audio(path) as source:
+    with _of_the_folder(), open_audio(path) as source:
         parts = list(blocks(source.stream, 0, source.num_samples, path))
-    samples: NDArray[np.float32] = np.concatenate(parts)[:, channel]
-    if not np.isfinite(samples).all() or not samples.any():
-        raise AudioError("augmentation", f"{path}: channel {channel} is silent or not finite")
+        samples: NDArray[np.float32] = np.concatenate(parts)[:, channel]
+        if not np.isfinite(samples).all() or not samples.any():
+            raise source.error("silent", f"channel {channel} is silent or not finite")
     samples = soxr.resample(samples, recording.sample_rate, rate, quality="HQ")
     samples.setflags(write=False)
     return samples
+
+
+@contextmanager
+def _of_the_folder() -> Iterator[None]:
+    """What is wrong with a noise or a room is no reason against the utterance."""
+    try:
+        yield
+    except AudioError as error:
+        raise AudioError("augmentation", f"a recording of the folder: {error}") from error

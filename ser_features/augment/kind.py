@@ -34,6 +34,7 @@ class Parameter:
     """One parameter: its unit, bounds, default (``""``: must be given), and the default's source.
 
     ``suffix`` is the unit in names of feature sets; ``shown`` puts it there even at its default.
+    ``counts`` is for whole numbers, of which a range would leave the last one out.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Parameter:
     words: tuple[str, ...] = ()
     folder: bool = False
     shown: bool = False
+    counts: bool = False
 
     def read(self, text: str) -> Value:
         """The value that a text stands for; ValueError says what is expected instead."""
@@ -59,6 +61,8 @@ class Parameter:
         if not self.words and not all(self.low <= float(one) <= self.high for one in found):
             bounds = show(Span(self.low, self.high), to=" to ")
             raise ValueError(f"numbers from {bounds} {self.unit}".rstrip())
+        if self.counts and (isinstance(value, Span) or any(float(one) % 1 for one in found)):
+            raise ValueError("a whole number, or several to choose from as in 1/2")
         return value
 
 

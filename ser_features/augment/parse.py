@@ -68,6 +68,11 @@ class Augmentation:
         """
         return "+".join(_name(step) for step in self.steps) or CLEAN
 
+    @property
+    def joining(self) -> tuple[str, ...]:
+        """The steps that join a recording with another one (CopyPaste)."""
+        return tuple(step.name for step in self.steps if step.kind.partner)
+
 
 def parse_augmentation(text: str) -> Augmentation:
     """Read what a user typed; paths become absolute.
@@ -79,11 +84,11 @@ def parse_augmentation(text: str) -> Augmentation:
     """
     if text.strip() == CLEAN:
         return Augmentation(())
-    steps = tuple(_step(part, text) for part in _split(text.strip(), "+"))
-    pairing = [step.name for step in steps if step.kind.partner]
-    if len(pairing) > 1:
-        raise UsageError(f"{text!r}: one step only may need a partner, not {' and '.join(pairing)}")
-    return Augmentation(steps)
+    found = Augmentation(tuple(_step(part, text) for part in _split(text.strip(), "+")))
+    if len(found.joining) > 1:
+        names = " and ".join(found.joining)
+        raise UsageError(f"{text!r}: one step only may need a partner, not {names}")
+    return found
 
 
 def _step(part: str, text: str) -> Step:

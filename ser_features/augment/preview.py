@@ -55,11 +55,11 @@ def preview(
 
 def _utterances(file: Path, augmented: Augmented, partner: Path | None) -> list[Utterance]:
     own = Utterance(file.stem, file, label=NEUTRAL)  # so that any partner suits
-    pairing = [step.name for step in augmented.augmentation.steps if step.kind.partner]
-    if not pairing:
+    joining = augmented.augmentation.joining
+    if not joining:
         return [own]
     if partner is None:
-        raise UsageError(f"{pairing[0]} joins two recordings; name the other with --partner FILE")
+        raise UsageError(f"{joining[0]} joins two recordings; name the other with --partner FILE")
     return [own, Utterance(f"partner:{partner.name}", partner, label=NEUTRAL)]
 
 

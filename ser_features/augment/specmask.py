@@ -86,9 +86,9 @@ SPECMASK = Kind(
     source=MISMATCH,
     parameters=(
         Parameter("time", "longest silent stretch", "0.64", _PANNS, "s", "s", 0, 10),
-        Parameter("times", "number of stretches", "2", _PANNS, "", "", 0, 10),
+        Parameter("times", "number of stretches", "2", _PANNS, "", "", 0, 10, counts=True),
         Parameter("band", "widest band over the mel axis", "0.125", _PANNS, "share"),
-        Parameter("bands", "number of bands", "2", _PANNS, "", "", 0, 10),
+        Parameter("bands", "number of bands", "2", _PANNS, "", "", 0, 10, counts=True),
         Parameter("share", "longest stretch over the recording", "0.2", OWN, "share"),
     ),
     fields=(

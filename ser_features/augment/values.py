@@ -41,7 +41,7 @@ def parse_numbers(text: str) -> Span | OneOf:
         low, high = _number(span[1]), _number(span[2])
         if low < high:
             return Span(low, high)
-        raise ValueError("a range goes from the smaller to the larger number")
+        raise ValueError("a range from the smaller to the larger number")
     return OneOf(tuple(_number(item) for item in text.split("/")))
 
 

@@ -65,12 +65,13 @@ def test_who_has_no_partner_is_in_the_report(tmp_path, manifest):
         ("nois", "unknown augmentation 'nois'; did you mean 'noise'?"),
         ("noise:snr=10", "noise needs folder"),
         ("noise:snr=10,folder=/none/there", "no folder /none/there"),
+        ("clean", "--copies 2 needs an augmentation to draw anew"),
     ],
 )
 def test_a_wrong_augmentation_costs_nothing(tmp_path, manifest, text, found):
     store = tmp_path / "store"
     words = ("extract", "--manifest", manifest, "--upstreams", "fbank", "--store", store)
-    done = serfeat(*words, "--augment", text)
+    done = serfeat(*words, "--augment", text, "--copies", 2)
     assert done.status == 2
     assert found in done.error
     assert not store.exists()
@@ -121,6 +122,8 @@ def test_preview_of_copypaste_needs_a_partner(tmp_path):
     joined, _ = soundfile.read(tmp_path / "out" / "one--copypaste-se.wav")
     assert len(joined) == 2 * RATE
     assert serfeat(*words).status == serfeat(*words, "--augment", "clean").status == 2
+    unused = serfeat(*words, "--augment", "gain", "--partner", tmp_path / "two.wav")
+    assert (unused.status, "only CopyPaste joins" in unused.error) == (2, True)
     missing = serfeat("augment", "preview", tmp_path / "no.wav", "--augment", "gain")
     assert (missing.status, "no.wav: no such file" in missing.error) == (1, True)
 

@@ -15,7 +15,7 @@ from scipy import signal
 
 import ser_features.augment as package
 from augment_scene import RATE, augment, decibels, drawn, make, pitch_of, tone, white
-from ser_features.augment import extra
+from ser_features.augment import codec, extra
 from ser_features.augment.kind import Kind
 from ser_features.augment.level import active_power
 from ser_features.augment.pink import pink
@@ -171,7 +171,7 @@ def test_gain_is_in_decibels_and_nothing_clips(level):
     assert ratio == pytest.approx(round(level, 2), abs=0.001)
 
 
-@pytest.mark.parametrize("form", ["mp3", "vorbis", "ulaw", "alaw", "gsm"])
+@pytest.mark.parametrize("form", codec.FORMATS)
 @pytest.mark.parametrize("loud", [1, 20])
 def test_codecs_change_the_signal_but_not_its_place_or_level(form, loud):
     before = augment("lowpass:high=2000", white(1.0)) * loud
@@ -181,6 +181,11 @@ def test_codecs_change_the_signal_but_not_its_place_or_level(form, loud):
     assert np.corrcoef(after, before)[0, 1] > 0.8
     assert not np.array_equal(after, before)
     assert decibels(np.mean(after**2) / np.mean(before**2)) == pytest.approx(0, abs=1.5)
+
+
+def test_a_rate_that_a_codec_does_not_know_is_named():
+    with pytest.raises(AudioError, match="opus at 11025 Hz: "):
+        augment("codec:format=opus", white(0.2, rate=11025), rate=11025)
 
 
 def test_stronger_compression_is_further_from_the_recording():
@@ -258,6 +263,14 @@ def test_seven_augmentations_with_the_papers_ranges_each_as_often():
         assert (s["room"] <= 0.2, s["wet"] <= 0.5, s["dry"]) == (True, True, 0.4)
     lengths = {drawn(one, count, f"u{i}")["output"] for i in range(50)}
     assert len(lengths) > 1
+
+
+def test_numbers_of_masks_are_whole_and_each_as_often():
+    made = make("specmask:times=0/3,bands=1")
+    steps = [drawn(made, 9000, f"u{i}")["steps"][0] for i in range(200)]
+    assert {len(step["bands"]) for step in steps} == {1}
+    assert 70 < sum(len(step["times"]) == 3 for step in steps) < 130
+    assert {len(step["times"]) for step in steps} == {0, 3}
 
 
 def test_a_chain_is_its_steps_one_after_another():

@@ -118,15 +118,24 @@ def test_a_folder_that_cannot_serve_says_so(tmp_path):
     with pytest.raises(UsageError, match="holds no recordings"):
         make(f"noise:folder={tmp_path}")
     (tmp_path / "bad.wav").write_bytes(b"RIFF")
+    with pytest.raises(UsageError, match=r"bad\.wav is no folder; give the folder"):
+        make(f"noise:folder={tmp_path}/bad.wav")
     with pytest.raises(AudioError, match=r"bad\.wav"):
         make(f"noise:folder={tmp_path}")
 
 
-def test_a_noise_that_cannot_be_used_is_named_and_is_not_the_utterances_fault(tmp_path):
+@pytest.mark.parametrize("kind", ["noise", "rir"])
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_recording_that_cannot_be_used_is_named_and_is_not_the_utterances_fault(
+    tmp_path, kind, gone
+):
     soundfile.write(tmp_path / "still.wav", np.zeros(900), 8000)
-    one = make(f"noise:folder={tmp_path}")
+    one = make(f"{kind}:folder={tmp_path}")
     draw, _ = one.draw(Utterance("u", tmp_path / "u.wav"), 4000, RATE, Partners([]))
-    with pytest.raises(AudioError, match=r"still\.wav: digital silence") as caught:
+    if gone:
+        (tmp_path / "still.wav").unlink()
+    found = "no such file" if gone else "(digital silence|channel 0 is silent)"
+    with pytest.raises(AudioError, match=rf"of the folder: .*still\.wav: {found}") as caught:
         one.apply(speech(0.25), draw, RATE, {})
     assert caught.value.reason == "augmentation"
 

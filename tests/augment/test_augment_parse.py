@@ -26,8 +26,11 @@ def values(draw: st.DrawFn, one: Parameter) -> object:
         return "/" + draw(FOLDERS).strip("/.") + "x"
     if one.words:
         return OneOf(tuple(draw(st.lists(st.sampled_from(one.words), min_size=1, max_size=3))))
-    items = draw(st.lists(numbers(one.low, one.high), min_size=1, max_size=3))
-    if len(items) == 2 and items[0] != items[1]:
+    each = st.integers(int(one.low), int(one.high)).map(float) if one.counts else numbers(
+        one.low, one.high
+    )  # fmt: skip
+    items = draw(st.lists(each, min_size=1, max_size=3))
+    if not one.counts and len(items) == 2 and items[0] != items[1]:
         return Span(min(items), max(items))
     return OneOf(tuple(items))
 
@@ -90,7 +93,10 @@ def test_names_tell_what_differs_from_the_defaults(text, name):
         ("reverb:wet=0.1,wet=0.2", "'wet' is given twice"),
         ("reverb:wat=1", "unknown parameter of reverb 'wat'; did you mean 'wet'?"),
         ("reverb:wet=2", "wet=2: expected numbers from 0 to 1 share"),
-        ("reverb:wet=0.5-0.1", "expected a range goes from the smaller to the larger"),
+        ("reverb:wet=0.5-0.1", "expected a range from the smaller to the larger"),
+        ("specmask:times=2.5", "times=2.5: expected a whole number"),
+        ("specmask:bands=0-3", "bands=0-3: expected a whole number"),
+        ("codec:format=amr", "expected words of mp3, vorbis, opus, ulaw, alaw, gsm"),
         ("reverb:wet=1e-3", "expected a number"),
         ("reverb:wet=nan", "expected a number"),
         ('noise:folder="/a', "a double quote is not closed"),

@@ -104,6 +104,8 @@ def test_records_run_again_from_themselves(folder: Path, more: tuple[str, ...]) 
     [
         (("--strategy", "mix"), "a strategy needs other data: --added CORPUS=PATH, or --augment"),
         (("--rate", "0.5"), "a rate needs an augmentation: --augment"),
+        (("--copies", "6"), "--copies 6 needs an augmentation"),
+        (("--test-condition", "gain+copypaste-se"), "copypaste-se cannot be a test condition"),
         (("--ratio", "0.5"), "a ratio needs a strategy"),
         (("--strategy", "mix", "--augment", "NOISE", "--ratio", "0"), "ratio must be above 0"),
         (
