@@ -5,6 +5,9 @@ logistic unit on the pooled hidden layer the domain classifier (the paper does n
 Each minibatch, after the step on the emotion loss, the domain classifier learns to tell added from
 real data, and then the fuser takes the reversed gradient of that loss. Each step has an Adam of its
 own. As Adam does not feel the scale of a gradient, ``reversal`` scales the third step's rate.
+
+All three steps see what augmentation on the cache made of the minibatch. The domain of two
+utterances that are joined or mixed is the share of added data in them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,22 +18,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from ser_features.heads.superb import SuperbStack
+from ser_features.heads.superb import Blend, SuperbStack
 
 DOMAIN = 4
 """Purpose of the generator of a domain classifier's initial weights."""
 
 
 class DomainCounts:
-    """Hits and trials of R domain classifiers, for each domain; real data are domain 0."""
+    """Hits and trials of R domain classifiers, for each domain; real data are domain 0.
+
+    What is of both domains counts for neither.
+    """
 
     def __init__(self, num_runs: int, device: torch.device) -> None:
         self._counts = torch.zeros((2, num_runs, 2), device=device)
 
-    def add(self, said: Tensor, truth: Tensor, real: Tensor) -> None:
-        """What was said of slots [R, B], what is true, and which slots count; all bool."""
-        for domain, of in enumerate((real & ~truth, real & truth)):
-            self._counts[0, :, domain] += (of & (said == truth)).sum(dim=1)
+    def add(self, said: Tensor, domains: Tensor, there: Tensor) -> None:
+        """Which slots [R, B] were said to be added, their domains 0…1, which slots count."""
+        for domain in (0, 1):
+            of = there & (domains == domain)
+            self._counts[0, :, domain] += (of & (said == bool(domain))).sum(dim=1)
             self._counts[1, :, domain] += of.sum(dim=1)
 
     def take(self) -> list[float]:
@@ -61,7 +68,7 @@ class StackAdversary:
         clip: float,
     ) -> None:
         """``domains`` [N] bool is True for added rows; ``lrs`` and ``rngs`` are by run."""
-        self._stack, self._domains, self._clip = stack, domains, clip
+        self._stack, self._domains, self._clip = stack, domains.float(), clip
         self._reversal = reversal
         hidden, device = stack.shape.hidden, domains.device
         bound = hidden**-0.5
@@ -73,16 +80,31 @@ class StackAdversary:
         self._fuser = _adam(stack.blocks, self.fuser_grads, lrs, reversal)
         self._counts = DomainCounts(stack.num_runs, device)
 
-    def update(self, table: Tensor, rows: Tensor, index: Tensor, weight: Tensor) -> None:
+    def update(
+        self,
+        table: Tensor,
+        rows: Tensor,
+        index: Tensor,
+        weight: Tensor,
+        blend: Blend | None = None,
+    ) -> None:
         """Steps two and three on a minibatch: its table rows [R, B, L], rows and weights [R, B]."""
-        mixed, scalars = self._stack.mix(table, rows)
-        domains = self._domains[index]
+        mixed, scalars = self._stack.mix(table, rows, blend)
+        domains = self.domains_of(index, blend)
         said = self.learn(mixed.detach(), domains, weight)
         self._counts.add(said, domains, weight > 0)
         self._optimiser.step()
         if self._reversal:
             self.reverse(mixed, scalars, domains, weight)
             self._fuser.step()
+
+    def domains_of(self, index: Tensor, blend: Blend | None) -> Tensor:
+        """Share of added data in each slot of a minibatch, [R, B]."""
+        own = self._domains[index]
+        if blend is None:
+            return own
+        partner = blend.rows[..., 0] // self._stack.shape.num_layers
+        return own + blend.other * (self._domains[partner] - own)
 
     def accuracy(self) -> list[float]:
         """Balanced accuracy of each run's classifier on the minibatches since the last call.
@@ -127,7 +149,7 @@ class StackAdversary:
         vector = self.params[:, :-1].unsqueeze(1)
         offset = torch.bmm(vector, self._stack.params[1]) + self.params[:, -1].view(-1, 1, 1)
         logits = torch.baddbmm(offset, mixed, self._direction())
-        delta = (logits.sigmoid() - domains.unsqueeze(2).float()) * weight.unsqueeze(2)
+        delta = (logits.sigmoid() - domains.unsqueeze(2)) * weight.unsqueeze(2)
         return logits, delta
 
 
@@ -156,7 +178,7 @@ def _adam(
 Make = Callable[[list[nn.Parameter], float], torch.optim.Optimizer]
 """An optimiser of the head's kind, from parameters and weight decay."""
 Piece = tuple[Tensor, Tensor | None, Tensor]
-"""Frames, their counts or lengths, and domains (bool) of some utterances of a minibatch."""
+"""Frames, their counts or lengths, and domains (0…1) of some utterances of a minibatch."""
 
 
 class FrameAdversary:
@@ -191,22 +213,26 @@ class FrameAdversary:
         self._reverse.param_groups[0]["lr"] = lr * self._reversal
 
     def update(self, batch: Sequence[Piece]) -> None:
-        """Steps two and three on a minibatch given in pieces."""
+        """Steps two and three on a minibatch given in pieces; the fuser's ``grad`` stays."""
         size = sum(len(domains) for _, _, domains in batch)
         self._optimiser.zero_grad()
         for frames, counts, domains in batch:
             with torch.no_grad():
                 hidden = self._embed(frames, counts)
             logits = self.classifier(hidden).squeeze(1)
-            self._counts.add((logits > 0)[None], domains[None], torch.ones_like(domains)[None])
+            there = torch.ones_like(logits, dtype=torch.bool)
+            self._counts.add((logits > 0)[None], domains[None], there[None])
             (_loss(logits, domains) / size).backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
         if not self._reversal:
             return
+        # what is there is the first step's, where a minibatch is not yet whole
+        kept = [param.grad for param in self._fuser]
         for param, grad in zip(self._fuser, self.reversed_gradients(batch), strict=True):
             param.grad = grad
         self._reverse.step()
-        self._reverse.zero_grad(set_to_none=False)
+        for param, own in zip(self._fuser, kept, strict=True):
+            param.grad = own
 
     def reversed_gradients(self, batch: Sequence[Piece]) -> Iterator[Tensor]:
         """Minus the gradient of the mean domain loss, for each parameter of the fuser."""

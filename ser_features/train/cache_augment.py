@@ -121,6 +121,10 @@ class CacheDraw:
     joined: bool
     bands: tuple[tuple[str, Indices], ...]
 
+    def blended(self, values: Floats) -> Floats:
+        """``values`` [B] of the utterances and their partners, in the shares of their features."""
+        return values + self.other * (values[self.partner] - values)
+
 
 @dataclass(frozen=True, slots=True)
 class CacheAugment:

@@ -33,6 +33,13 @@ class Chunk:
         """Frames with what is pasted."""
         return self.length + (0 if self.pasted is None else self.pasted.length)
 
+    @property
+    def partner(self) -> tuple[int, float]:
+        """Row of what is pasted or mixed in, and its share of the whole; without one, its own."""
+        if self.pasted is not None:
+            return self.pasted.row, self.pasted.length / self.total
+        return (self.row, 0.0) if self.mixed is None else (self.mixed.row, 1 - self.share)
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:

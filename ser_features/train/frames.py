@@ -218,7 +218,8 @@ class FrameRun:
             end = min(first + batch, len(self.rows))
             part, rows = np.split(rows, [end - self._taken])
             drawn = self._draw(window, part)
-            for at in pieces(np.arange(len(part)), window.num_frames[part], self._piece):
+            cuts = list(pieces(np.arange(len(part)), window.num_frames[part], self._piece))
+            for at in cuts:
                 self._accumulate(window, part, at, drawn, end - first)
             self._taken += len(part)
             if self._taken == end:
@@ -226,14 +227,24 @@ class FrameRun:
                 self._optimiser.zero_grad(set_to_none=False)
             if self._adversary is not None:
                 # of a minibatch that spans windows, the domain steps take each part by itself
-                self._adversary.update(self._domains(window, part))
+                self._adversary.update([self._with_domains(window, part, at, drawn) for at in cuts])
 
-    def _domains(self, window: Window, rows: Indices) -> list[tuple[Tensor, Tensor, Tensor]]:
-        added = torch.from_numpy(self.extras.added).to(self._device)
-        return [
-            (*window.gather(piece, self.config.normalize), added[piece])
-            for piece in pieces(rows, window.num_frames, self._piece)
-        ]
+    def _read(
+        self, window: Window, rows: Indices, at: Indices, drawn: CacheDraw | None
+    ) -> tuple[Tensor, Tensor]:
+        """Frames and counts of some (``at``) of a minibatch's ``rows``, augmented as drawn."""
+        if drawn is None:
+            return window.gather(rows[at], self.config.normalize)
+        return augmented_frames(window, rows, drawn, at, self.config.normalize)
+
+    def _with_domains(
+        self, window: Window, rows: Indices, at: Indices, drawn: CacheDraw | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The same with the domain of each."""
+        own = self.extras.added[rows].astype(np.float32)
+        domains = own if drawn is None else drawn.blended(own)
+        frames, counts = self._read(window, rows, at, drawn)
+        return frames, counts, torch.from_numpy(domains[at]).to(self._device)
 
     def _draw(self, window: Window, rows: Indices) -> CacheDraw | None:
         """What augmentation on the cache draws for a minibatch (or its part in the window)."""
@@ -245,15 +256,14 @@ class FrameRun:
         self, window: Window, rows: Indices, at: Indices, drawn: CacheDraw | None, batch: int
     ) -> None:
         """Add the gradient of some (``at``) of a minibatch's ``batch`` utterances."""
-        normalize, labels = self.config.normalize, self._labels[rows]
+        labels = self._labels[rows]
+        logits = self.head(*self._read(window, rows, at, drawn))
         if drawn is None:
-            logits = self.head(*window.gather(rows[at], normalize))
             truth = torch.from_numpy(labels[at]).to(self._device)
-            loss = cross_entropy(logits, truth, reduction="sum") / batch
+            loss = cross_entropy(logits, truth, reduction="sum")
         else:
-            logits = self.head(*augmented_frames(window, rows, drawn, at, normalize))
-            loss = blended_loss(logits, labels, drawn, at) / batch
-        loss.backward()  # type: ignore[no-untyped-call]
+            loss = blended_loss(logits, labels, drawn, at)
+        (loss / batch).backward()  # type: ignore[no-untyped-call]
 
     def keep_weights(self) -> None:
         """Copy the weights at the end of an epoch, to be scored on dev while the next one runs."""

@@ -211,7 +211,7 @@ class ResNetRun:
         own = self._labels_of([chunk.row for chunk in part])
         if all(chunk.mixed is None for chunk in part):
             return cross_entropy(logits, own, reduction="sum")
-        other = self._labels_of([(chunk.mixed or chunk).row for chunk in part])
+        other = self._labels_of([chunk.partner[0] for chunk in part])
         share = torch.tensor([chunk.share for chunk in part], device=self._device)
         return two_label_loss(logits, own, other, share)
 
@@ -219,8 +219,12 @@ class ResNetRun:
         return torch.from_numpy(self._labels[rows]).to(self._device)
 
     def _domains(self, part: Sequence[Chunk]) -> Tensor:
-        added = self._extras.added[[chunk.row for chunk in part]]
-        return torch.from_numpy(added).to(self._device)
+        """Share of added data in each chunk."""
+        added = self._extras.added.astype(np.float32)
+        own = added[[chunk.row for chunk in part]]
+        rows, shares = zip(*(chunk.partner for chunk in part), strict=True)
+        domains = own + np.array(shares, np.float32) * (added[list(rows)] - own)
+        return torch.from_numpy(domains).to(self._device)
 
     def _logits(self, frames: Tensor, lengths: Tensor | None = None) -> Tensor:
         low = self.config.precision == "bfloat16"

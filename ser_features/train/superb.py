@@ -275,7 +275,7 @@ class StackTrainer:
         self.stack.backward(self.data.table, rows, labels, weight, self.config.clip, blend)
         self.optimiser.step()
         if self.adversary is not None:
-            self.adversary.update(self.data.table, rows, index, weight)
+            self.adversary.update(self.data.table, rows, index, weight, blend)
 
     @torch.no_grad()
     def _evaluate(self, step: int, best: list[Best]) -> None:

@@ -100,8 +100,6 @@ class Training:
             raise UsageError(f"rate must be between 0 and 1, found {self.rate:g}")
         if self.strategy is not None:
             self.strategy.validate()
-            if self.cache and self.strategy.name == "adversarial":
-                raise UsageError("adversarial training takes no augmentation on the cache")
         self.cache_steps(head)
         asked = {
             "a strategy": self.strategy is not None,

@@ -6,9 +6,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from resnet_factory import QUICK, started, thin_shape
+from resnet_factory import QUICK, started
 from ser_features.errors import TrainError
-from ser_features.train import resnet
 from ser_features.train.checkpoint import (
     Header,
     check_init,
@@ -20,10 +19,7 @@ from ser_features.train.checkpoint import (
 from ser_features.train.resnet import ResNetRun, build_network
 from ser_features.train.resnet_recipes import ResNetConfig
 
-
-@pytest.fixture(autouse=True)
-def thin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resnet, "shape_of", thin_shape)
+pytestmark = pytest.mark.usefixtures("thin_resnets")
 
 
 def _header(run: ResNetRun, config: ResNetConfig) -> Header:

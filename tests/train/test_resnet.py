@@ -13,7 +13,6 @@ from resnet_factory import (
     planted_labels,
     planted_view,
     started,
-    thin_shape,
 )
 from ser_features.errors import TrainError
 from ser_features.train import resnet
@@ -27,10 +26,7 @@ from ser_features.train.specaugment import Masks
 from ser_features.train.spectrograms import Spectrograms, normalized
 from ser_features.views import FrameView
 
-
-@pytest.fixture(autouse=True)
-def thin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resnet, "shape_of", thin_shape)
+pytestmark = pytest.mark.usefixtures("thin_resnets")
 
 
 def _same(ours, theirs) -> None:

@@ -15,7 +15,6 @@ from resnet_factory import (
     planted_labels,
     planted_view,
     started,
-    thin_shape,
 )
 from ser_features.train import resnet
 from ser_features.train.cache_augment import CacheAugment, parse_cache
@@ -27,10 +26,7 @@ from ser_features.train.stack import Run, StandIns
 from ser_features.train.strategies import Strategy
 from ser_features.views import FrameView
 
-
-@pytest.fixture(autouse=True)
-def thin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resnet, "shape_of", thin_shape)
+pytestmark = pytest.mark.usefixtures("thin_resnets")
 
 
 def test_copies_stand_in_and_late_epochs_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,8 +172,8 @@ def test_the_domain_steps_have_the_gradients_of_autograd(layers: int) -> None:
     table = torch.from_numpy(np.ascontiguousarray(features)).view(-1, DIM)
     rows = index.unsqueeze(-1) * layers + torch.arange(layers)
     mixed, scalars = stack.mix(table, rows)
-    adversary.learn(mixed.detach(), domains[index], weight)
-    adversary.reverse(mixed, scalars, domains[index], weight)
+    adversary.learn(mixed.detach(), domains[index].float(), weight)
+    adversary.reverse(mixed, scalars, domains[index].float(), weight)
     projector, bias, _, _, weights = (p.detach().clone().double() for p in stack.params)
     leaves = [projector, bias, weights, adversary.params.detach().clone().double()]
     for leaf in leaves:
