@@ -2,13 +2,14 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 from ser_features.audio import duplicates
 from ser_features.augment.augmented import Augmented, Drawing, augmented_sets
 from ser_features.augment.parse import CLEAN
 from ser_features.augment.partners import Partners
-from ser_features.errors import UsageError
+from ser_features.errors import StoreError, UsageError
 from ser_features.extract.engine import Engine, Order, Placement, make_engine, placement
 from ser_features.extract.estimate import Estimate, check_disk, estimate
 from ser_features.extract.plan import PlanItem, plan_shards
@@ -21,6 +22,7 @@ from ser_features.extract.survey import Survey, planned_sources, survey
 from ser_features.manifest import Manifest
 from ser_features.records import FeatureSetSpec, Note, Rejection, Shard, Source
 from ser_features.store.layout import end_frame
+from ser_features.store.moved import find_moved
 from ser_features.store.place import Place
 from ser_features.store.reader import open_feature_set
 from ser_features.store.schema import locate, name_of
@@ -62,11 +64,16 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one extraction did; ``audio_seconds`` and ``seconds`` are of the new utterances."""
+    """What one extraction did; ``audio_seconds`` and ``seconds`` are of the new utterances.
+
+    ``num_moved`` of the present ones had to be decoded to know their audio: their files were moved
+    or touched.
+    """
 
     spec: FeatureSetSpec
     num_present: int
     num_new: int
+    num_moved: int
     rejects: tuple[Rejection, ...]
     notes: tuple[Note, ...]
     duplicates: tuple[tuple[str, ...], ...]
@@ -198,12 +205,31 @@ class Extraction:
             with StoreWriter(self.store, self.spec) as writer:
                 if writer.sources != stored:  # another process wrote in the meantime
                     found = self._survey(writer.sources)
+                self._remember(found, writer)
                 shards = self._pending(writer, found.wanted)
                 done = list(self.engine.run(shards, found.wanted, writer))
                 done.sort(key=lambda one: one.index)
+        else:
+            self._remember(found)
         found.rejects |= {reject.id: reject for one in done for reject in one.rejects}
         write_rejects(self.report, found.rejects.values())
         return self._report(found, done, time.monotonic() - started)
+
+    def _remember(self, found: Survey, writer: StoreWriter | None = None) -> None:
+        """Record where audio was found again; where that cannot be, the run goes on."""
+        if not found.moved:
+            return
+        held: AbstractContextManager[StoreWriter] = (
+            nullcontext(writer) if writer else StoreWriter(self.store, self.spec)
+        )
+        try:
+            with held as one:
+                one.remember(found.moved.values())
+        except StoreError as error:
+            self.progress.say(
+                f"{title(self.spec)}: which files were moved or touched cannot be recorded, so the "
+                f"next run decodes them again: {error}"
+            )
 
     def _report(self, found: Survey, done: list[Outcome], seconds: float) -> Report:
         new = [source for one in done for source in one.sources]
@@ -212,6 +238,7 @@ class Extraction:
             spec=self.spec,
             num_present=len(found.present),
             num_new=len(new),
+            num_moved=len(found.moved),
             rejects=tuple(found.rejects[key] for key in sorted(found.rejects)),
             notes=tuple(note for one in done for note in one.notes),
             duplicates=duplicates(hashes),
@@ -228,10 +255,11 @@ class Extraction:
     def _survey(self, stored: dict[str, Source]) -> Survey:
         utterances = self.manifest.utterances
         known = known_rejects(self.report, [u for u in utterances if u.id not in stored])
+        moved = find_moved(locate(self.store, name_of(self.spec))) if stored else ()
         limit, drawing = self.options.max_seconds, self._drawing()
         with ThreadPoolExecutor(self.options.workers) as pool:
             return survey(
-                utterances, stored, known, self.upstream, limit, pool, self.progress, drawing
+                utterances, stored, known, self.upstream, limit, pool, self.progress, drawing, moved
             )
 
     def _drawing(self) -> Drawing | None:

@@ -8,8 +8,13 @@ SHOWN = 5
 
 
 def remarks(report: Report) -> list[str]:
-    """One sentence for each kind of note and of reject, and for each group of the same audio."""
+    """One sentence for moved files, each kind of note and of reject, each group of same audio."""
     lines = []
+    if report.num_moved:
+        lines.append(
+            f"note: {report.num_moved} stored utterances are in files that were moved or touched; "
+            "their audio is the same"
+        )
     for kind, count in Counter(note.kind for note in report.notes).items():
         example = next(note for note in report.notes if note.kind == kind)
         lines.append(f"note: {count} x {kind}, e.g. {example.path}: {example.detail}")

@@ -15,13 +15,15 @@ from ser_features.augment.redraw import redrawing, same_draw
 from ser_features.errors import SerfeatError, StoreError, UpstreamError
 from ser_features.extract.plan import PlanItem
 from ser_features.extract.progress import Progress, Silent
+from ser_features.extract.rejects import stat_of
 from ser_features.extract.shards import CPU_BATCH, Decoded, ShardRunner, lanes_of
 from ser_features.extract.spec import feature_key
 from ser_features.extract.survey import plan_item, source_of
 from ser_features.records import FeatureSetSpec, Source, Utterance
+from ser_features.store.moved import find_moved
 from ser_features.store.place import Place
 from ser_features.store.repair import DamagedShard, repair_metadata
-from ser_features.store.schema import name_of
+from ser_features.store.schema import locate, name_of
 from ser_features.store.writer import StoreWriter
 from ser_features.upstreams.load import load_upstream
 from ser_features.upstreams.protocol import Upstream
@@ -65,9 +67,10 @@ def repair(
             continue
         lanes = lanes_of(device, torch.get_num_threads())
         progress.start(f"repairing {name}", len(shards), "shards")
+        again = find_moved(locate(store, name))
         with StoreWriter(store, shards[0].spec) as writer:
             for shard in shards:
-                problem = _mend(shard, upstream, writer, augmented, lanes)
+                problem = _mend(shard, again, upstream, writer, augmented, lanes)
                 failures += [f"{name}, shard {shard.shard.index}: {problem}"] if problem else []
                 num_shards += problem is None
                 progress.advance(1)
@@ -99,6 +102,7 @@ def _same_upstream(
 
 def _mend(
     damaged: DamagedShard,
+    again: Sequence[Mapping[str, Source]],
     upstream: Upstream,
     writer: StoreWriter,
     augmented: Augmented | None,
@@ -106,10 +110,12 @@ def _mend(
 ) -> str | None:
     """Write one shard anew; the reason where that cannot give the same content."""
     try:
-        partners = _partners(damaged, writer)
+        known = _partners(damaged, writer)
     except SerfeatError as error:
         return str(error)
-    utterances = {s.id: _utterance(s) for s in (*partners.values(), *damaged.sources)}
+    sources = [_at_hand(source, again) for source in damaged.sources]
+    partners = {name: _at_hand(source, again) for name, source in known.items()}
+    utterances = {s.id: _utterance(s) for s in (*partners.values(), *sources)}
     rate = upstream.info.sample_rate
     budget = int(CPU_BATCH * rate)
     runner = ShardRunner(upstream, utterances, budget, 4, Silent(), augmented, lanes)
@@ -118,7 +124,7 @@ def _mend(
         for source in partners.values():
             _check_partner(source, rate)
         with ThreadPoolExecutor(runner.workers) as pool:
-            found = list(pool.map(lambda s: _decode(s, counts[s.id], runner), damaged.sources))
+            found = list(pool.map(lambda s: _decode(s, counts[s.id], runner), sources))
         kept = [one for one in found if one is not None]
         outputs = runner.encode(kept, writer.spec)
     except SerfeatError as error:
@@ -126,6 +132,20 @@ def _mend(
     writer.invalidate([damaged.shard.index])
     writer.write(damaged.shard, outputs)
     return None
+
+
+def _at_hand(source: Source, again: Sequence[Mapping[str, Source]]) -> Source:
+    """Where to look for its audio, of all places where it was found (``find_moved``)."""
+    others = [one[source.id] for one in again if source.id in one]
+    same = [one for one in others if one.audio_sha256 == source.audio_sha256]
+    return min((source, *(replace(one, draw=source.draw) for one in same)), key=_strange)
+
+
+def _strange(source: Source) -> int:
+    """0 where its file is as it was recorded, 1 where it changed, 2 where it is not there."""
+    stat = stat_of(source.path)
+    same = (stat.size, stat.mtime_ns) == (source.size, source.mtime_ns)
+    return 2 if stat.size < 0 else int(not same)
 
 
 def _partners(damaged: DamagedShard, writer: StoreWriter) -> dict[str, Source]:

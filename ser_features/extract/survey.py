@@ -1,8 +1,8 @@
 """What there is to do: which utterances are stored already, which are new, which cannot be used."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ser_features.audio import check_length, load, num_samples_at, probe
@@ -21,11 +21,15 @@ _TOGETHER = 32
 
 @dataclass
 class Survey:
-    """The utterances of a manifest, each in exactly one of the three."""
+    """The utterances of a manifest, each in exactly one of the first three.
+
+    ``moved`` says where stored audio was found that only decoding told to be the same.
+    """
 
     present: list[Source] = field(default_factory=list)
     wanted: dict[str, PlanItem] = field(default_factory=dict)
     rejects: dict[str, Rejection] = field(default_factory=dict)
+    moved: dict[str, Source] = field(default_factory=dict)
 
     def add(self, found: Source | PlanItem | Rejection) -> None:
         """Put one utterance where it belongs."""
@@ -46,23 +50,26 @@ def survey(
     pool: Executor,
     progress: Progress,
     drawing: Drawing | None = None,
+    moved: Sequence[Mapping[str, Source]] = (),
 ) -> Survey:
     """Look at every utterance's file once, by its header only where it is new.
 
     ``stored`` is what the feature set holds by id, ``known`` the rejections that still stand. A
-    file whose size or time changed is decoded: the same audio is not extracted again. ``drawing``
-    draws the augmentation of what is new.
+    file whose place, size or time changed is decoded, unless one of ``moved`` (``find_moved``) says
+    that it was: the same audio is not extracted again. ``drawing`` draws the augmentation of what
+    is new.
     """
     utterances = tuple(utterances)
     by_id = {utterance.id: utterance for utterance in utterances}
     result = Survey(rejects=dict(known))
-    rest, rate = [u for u in utterances if u.id not in known], upstream.info.sample_rate
+    whereabouts = _Whereabouts(stored, moved, by_id, upstream.info.sample_rate)
+    rest = [u for u in utterances if u.id not in known]
     progress.start("reading headers", len(rest), "files")
 
     def look(utterance: Utterance) -> Source | PlanItem | Rejection:
         try:
             source = stored.get(utterance.id)
-            if source is None or not _holds(utterance, source, stored, by_id, rate):
+            if source is None or not whereabouts.hold(utterance, source):
                 return plan_item(utterance, upstream, max_seconds, drawing)
             if max_seconds is not None:  # what is used must not depend on what is stored
                 plan_item(utterance, upstream, max_seconds, drawing, source.draw)
@@ -75,6 +82,8 @@ def survey(
         progress.advance(len(looked))
         for found in looked:
             result.add(found)
+    again = whereabouts.found
+    result.moved = {u.id: again[u.id] for u in utterances if u.id in again}
     return result
 
 
@@ -111,27 +120,41 @@ def reject(utterance: Utterance, error: AudioError) -> Rejection:
     return Rejection(utterance.id, path, error.reason, detail)
 
 
-def _holds(
-    utterance: Utterance,
-    source: Source,
-    stored: Mapping[str, Source],
-    by_id: Mapping[str, Utterance],
-    rate: int,
-) -> bool:
-    """Whether what is stored is still of this audio, and of its partner's where it has one."""
-    if not _unchanged(utterance, source, rate):
-        return False
-    name = partner_of(source.draw)
-    if name is None or name not in by_id or name not in stored:
-        return True
-    return _unchanged(by_id[name], stored[name], rate)
+@dataclass(frozen=True, slots=True)
+class _Whereabouts:
+    """Whether files still hold the audio that is stored; ``found`` is what decoding told of that.
 
+    Several threads ask at once.
+    """
 
-def _unchanged(utterance: Utterance, source: Source, rate: int) -> bool:
-    # Size and time alone do not tell apart the files of an unpacked archive.
-    if source_of(utterance, source.audio_sha256, source.draw) == source:
+    stored: Mapping[str, Source]
+    moved: Sequence[Mapping[str, Source]]
+    by_id: Mapping[str, Utterance]
+    rate: int
+    found: dict[str, Source] = field(default_factory=dict)
+
+    def hold(self, utterance: Utterance, source: Source) -> bool:
+        """Whether what is stored is still of this audio, and of its partner's where it has one."""
+        if not self._unchanged(utterance, source):
+            return False
+        name = partner_of(source.draw)
+        if name is None or name not in self.by_id or name not in self.stored:
+            return True
+        return self._unchanged(self.by_id[name], self.stored[name])
+
+    def _unchanged(self, utterance: Utterance, source: Source) -> bool:
+        # Size and time alone do not tell apart the files of an unpacked archive.
+        here = source_of(utterance, source.audio_sha256, source.draw)
+        if here == source:
+            return True
+        here = replace(here, draw="")
+        if any(one.get(here.id) == here for one in (*self.moved, self.found)):
+            return True
+        # Its place was read first: a file that changes while it is decoded is decoded again.
+        if load(utterance, self.rate).sha256 != source.audio_sha256:
+            return False
+        self.found[here.id] = here
         return True
-    return load(utterance, rate).sha256 == source.audio_sha256
 
 
 def plan_item(

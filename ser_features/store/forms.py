@@ -53,6 +53,18 @@ class Commit:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """Where audio lay when it was found again: it was moved or touched, and is the same.
+
+    ``number`` is greater in a later record. A source here says by ``audio_sha256`` what audio was
+    heard there; it has no draw.
+    """
+
+    number: int
+    sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Id:
     id: str
 
@@ -149,6 +161,19 @@ def commit_from_text(text: bytes) -> Commit:
     if not all(source.audio_sha256 for source in commit.sources):
         raise ValueError("an utterance without the hash of its audio")
     return commit
+
+
+def moved_to_json(moved: Moved) -> Json:
+    """The body of a record of moved audio, to be written compact."""
+    return {"schema": SCHEMA, "number": moved.number, "sources": moved.sources}
+
+
+def moved_from_text(text: bytes) -> Moved:
+    """The checked record of that body; ValueError where the JSON is not one."""
+    moved = msgspec.json.decode(text, type=Moved)
+    _check_counts([moved.number])
+    check_sources(moved.sources)
+    return moved
 
 
 def check_sources(sources: Sequence[Source]) -> None:

@@ -84,7 +84,10 @@ def _repair_set(found: Survey, spec: FeatureSetSpec) -> list[str]:
     with store_errors(location.commits):
         for index in found.bad_commits:
             location.commit(index).unlink(missing_ok=True)
+        for slot in found.bad_moved:  # it only says what the next run finds out again
+            location.moved(slot).unlink(missing_ok=True)
     rewritten = [location.commit(index) for index in found.bad_commits]
+    rewritten += [location.moved(slot) for slot in found.bad_moved]
     for plan in _rebuilt_plans(found):
         put_sealed(location.plan(plan.generation), plan_to_json(plan), compact=True)
         found.plans[plan.generation] = plan

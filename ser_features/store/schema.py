@@ -72,6 +72,10 @@ class Location:
         """The sealed commit record of one shard."""
         return self.commits / f"shard-{index:08d}.json"
 
+    def moved(self, slot: int) -> Place:
+        """A sealed record of where audio was found again."""
+        return self.commits / f"moved-{slot}.json"
+
     def relative(self, path: Place) -> str:
         """``path`` as reports name it: relative to the store."""
         return path.relative_to(self.store).as_posix()

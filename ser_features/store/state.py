@@ -14,10 +14,12 @@ from ser_features.records import FeatureSetSpec, Json, Shard
 from ser_features.store.forms import (
     Commit,
     Generation,
+    Moved,
     Outline,
     Plan,
     commit_from_text,
     generation_from_text,
+    moved_from_text,
     outline_from_text,
     plan_from_text,
     schema_of,
@@ -38,6 +40,7 @@ T = TypeVar("T")
 G = TypeVar("G", bound=Generation)
 _COMMIT_FILE = re.compile(r"shard-([0-9]{8})\.json")
 _PLAN_FILE = re.compile(r"plan-([0-9]{4})\.json")
+_MOVED_FILE = re.compile(r"moved-([0-9])\.json")
 _MOST_PLANS = 10**4  # as many names are there
 
 
@@ -122,6 +125,11 @@ def commit_indices(location: Location) -> list[int]:
     return _indices(location.commits, _COMMIT_FILE)
 
 
+def moved_slots(location: Location) -> list[int]:
+    """The slots that hold a record of moved audio (not read, only listed)."""
+    return _indices(location.commits, _MOVED_FILE)
+
+
 def _indices(folder: Place, pattern: re.Pattern[str]) -> list[int]:
     names = (pattern.fullmatch(path.name) for path in folder.iterdir())
     return sorted(int(match[1]) for match in names if match)
@@ -204,6 +212,11 @@ def read_commit(location: Location, index: int, spec: FeatureSetSpec) -> Commit:
 def load_outline(location: Location, index: int) -> Outline:
     """What one commit record counts, checked in itself only."""
     return _load(location.commit(index), outline_from_text)
+
+
+def load_moved(location: Location, slot: int) -> Moved:
+    """One checked record of moved audio."""
+    return _load(location.moved(slot), moved_from_text)
 
 
 def _load(path: Place, parse: Callable[[bytes], T]) -> T:

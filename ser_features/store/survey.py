@@ -14,7 +14,9 @@ from ser_features.store.state import (
     Metadata,
     commit_indices,
     load_metadata,
+    load_moved,
     load_plan,
+    moved_slots,
     plan_indices,
     read_commit,
 )
@@ -49,6 +51,8 @@ class Survey:
     commits: dict[int, Commit] = field(default_factory=dict)
     bad_plans: list[int] = field(default_factory=list)
     bad_commits: list[int] = field(default_factory=list)
+    moved_slots: list[int] = field(default_factory=list)
+    bad_moved: list[int] = field(default_factory=list)
     damage: list[Damage] = field(default_factory=list)
 
     @property
@@ -78,6 +82,7 @@ def survey(location: Location) -> Survey:
     if spec is not None and location.commits.is_dir():
         _read_plans(found, spec)
         _read_commits(found, spec)
+        _read_moved(found)
     return found
 
 
@@ -106,6 +111,15 @@ def _read_commits(found: Survey, spec: FeatureSetSpec) -> None:
             found.commits[index] = commit
         else:
             found.bad_commits.append(index)
+
+
+def _read_moved(found: Survey) -> None:
+    location = found.location
+    found.moved_slots = moved_slots(location)
+    for slot in found.moved_slots:
+        path = location.moved(slot)
+        if _attempt(found, path, lambda i=slot: load_moved(location, i)) is None:  # type: ignore[misc]
+            found.bad_moved.append(slot)
 
 
 def _attempt(

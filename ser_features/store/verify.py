@@ -249,6 +249,7 @@ def _set_strays(found: Survey) -> Iterator[Stray]:
     documents = intended(found.spec, ()).documents
     known = {location.lock, location.metadata, *(location.group / name for name in documents)}
     known |= {location.plan(index) for index in found.plans}
+    known |= {location.moved(slot) for slot in found.moved_slots}
     for index, commit in found.commits.items():
         known |= {location.commit(index), *(location.group / name for name in commit.objects)}
     for path in sorted([*files_below(location.group), *files_below(location.commits)]):

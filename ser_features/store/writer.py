@@ -19,22 +19,12 @@ from ser_features.store.forms import (
     commit_to_json,
     plan_to_json,
 )
-from ser_features.store.layout import (
-    check_shard,
-    end_frame,
-    shard_objects,
-)
+from ser_features.store.layout import check_shard, end_frame, shard_objects
 from ser_features.store.lock import writer_lock
+from ser_features.store.moved import forget, remember
 from ser_features.store.objects import ObjectSum, flush, publish, store_errors
 from ser_features.store.outputs import ShardOutputs, check_outputs
-from ser_features.store.place import (
-    Place,
-    files_below,
-    put,
-    put_new_sealed,
-    put_sealed,
-    remote,
-)
+from ser_features.store.place import Place, files_below, put, put_new_sealed, put_sealed, remote
 from ser_features.store.publish import put_shard, stage_shard
 from ser_features.store.schema import (
     ROOT_FILE,
@@ -213,6 +203,11 @@ class StoreWriter:
             if isinstance(self._location.commits, Path):
                 fsync_folder(self._location.commits)
 
+    def remember(self, found: Iterable[Source]) -> None:
+        """Record where audio was found again (see ``store/moved.py``); StoreError where not."""
+        self._check_lock()
+        remember(self._location, found, self.sources)
+
     def delete(self) -> None:
         """Remove the whole feature set, for example to start again in float32.
 
@@ -225,6 +220,7 @@ class StoreWriter:
             self._write_metadata(replace(self._state.metadata, growing=True))
             self._remove_group()
             self._write_metadata(replace(empty, growing=True))
+            forget(self._location)
             for plan in reversed(self.plans):
                 self._location.plan(plan.generation).unlink()
             self._location.metadata.unlink()

@@ -22,6 +22,7 @@ from ser_features.manifest import Manifest
 from ser_features.mixture import map_labels
 from ser_features.report.document import Block, Document, Grid, Words
 from ser_features.results import load_records
+from ser_features.store.moved import find_moved
 from ser_features.store.place import Place
 from ser_features.store.reader import FeatureSet, open_feature_set
 from ser_features.store.schema import locate, name_of
@@ -155,9 +156,11 @@ def _size(
     left = [u for u in manifest.utterances if u.id not in sources]
     known = known_rejects(rejects_report(store, spec), left)
     drawing = None if augmented is None else Drawing(augmented, Partners(manifest.utterances))
+    moved = find_moved(locate(store, name_of(spec))) if sources else ()
+    limit = how.max_seconds
     with ThreadPoolExecutor(how.workers) as pool:
         found = survey(
-            manifest.utterances, sources, known, upstream, how.max_seconds, pool, Silent(), drawing
+            manifest.utterances, sources, known, upstream, limit, pool, Silent(), drawing, moved
         )
     if features is not None and not found.wanted:
         need.stored[CLEAN if augmented is None else augmented.name] = features

@@ -23,6 +23,7 @@ from store_factory import (
     make_shards,
     make_spec,
     outputs_of,
+    source_of,
 )
 
 LENGTHS = [3, 2, 3, 21, 4, 4, *[5, 3] * 12]
@@ -154,6 +155,8 @@ def test_deleting_is_safe_at_every_step(tmp_path, monkeypatch):
     for step in range(200):
         store = tmp_path / str(step)
         fill(store, spec)
+        with StoreWriter(store, spec) as writer:
+            writer.remember([source_of("u0")])
 
         def delete(store=store):
             with StoreWriter(store, spec) as writer:
@@ -165,6 +168,7 @@ def test_deleting_is_safe_at_every_step(tmp_path, monkeypatch):
             pass
     assert step > 5
     assert list_feature_sets(store) == []
+    assert [path.name for path in (store / "commits").rglob("*") if path.is_file()] == ["lock"]
     assert fill(store, spec) == open_feature_set(store, spec).spec
 
 
