@@ -8,6 +8,7 @@ what it holds is what that version really wrote.
 
 import json
 import sys
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from ser_features.store.writer import StoreWriter
 
 HERE = Path(__file__).resolve().parent
 COUNTS = {"long one": 11, "b": 4, "ü": 3, "lost": 2, "d": 1}
+MOVED = ("b", "ü")
 KINDS = ("mean", "std", "mean_layernorm")
 LAYERS, DIM = 2, 3
 
@@ -53,12 +55,18 @@ def write_set(store: Path, kind: str) -> None:
         writer.add_plan(more, [source(key, "") for shard in more for key in shard.ids])
         for shard in writer.pending:
             writer.write(shard, outputs(shard, kind))
+        writer.remember([moved(key) for key in MOVED])
         (writer._location.lock).unlink()
 
 
 def source(key: str, digest: str) -> Source:
     start, end = (0.5, 1.5) if key == "b" else (None, None)
     return Source(key, f"/audio/{key}.wav", 1000 + len(key), 10**18, digest, start, end)
+
+
+def moved(key: str) -> Source:
+    """Where an utterance was found again, later."""
+    return replace(source(key, sha256(key.encode()).hexdigest()), path=f"/moved/{key}.wav")
 
 
 def outputs(shard: Shard, kind: str) -> ShardOutputs:
@@ -78,6 +86,7 @@ def expected_set(kind: str) -> dict[str, object]:
     rows = {key: list(COUNTS).index(key) for key in ids}
     found: dict[str, object] = {"ids": ids, "num_frames": [COUNTS[key] for key in ids]}
     found["audio_sha256"] = [sha256(key.encode()).hexdigest() for key in ids]
+    found["moved"] = [[key, f"/moved/{key}.wav"] for key in MOVED]
     found["paths"] = [f"/audio/{key}.wav" for key in ids]
     found |= {each: [pooled(each, rows[key]).tolist() for key in ids] for each in KINDS}
     if kind != "none":

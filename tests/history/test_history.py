@@ -11,7 +11,9 @@ import pytest
 
 from ser_features.results import load_record, load_records, missing
 from ser_features.store.catalog import list_feature_sets
+from ser_features.store.moved import find_moved
 from ser_features.store.reader import open_feature_set
+from ser_features.store.schema import locate
 from ser_features.store.summary import summarize
 from ser_features.store.verify import verify
 from ser_features.store.writer import StoreWriter
@@ -50,6 +52,8 @@ def test_an_old_store_is_read(version: str) -> None:
         assert one.num_frames.tolist() == right["num_frames"]
         assert list(one.audio_sha256) == right["audio_sha256"]
         assert [source.path for source in one.sources.values()] == right["paths"]
+        again = [[key, s.path] for r in find_moved(locate(store, one.name)) for key, s in r.items()]
+        assert again == right.get("moved", [])  # none before 0.1.0.dev3
         for pooled in ("mean", "std", "mean_layernorm"):
             assert one.pooled(pooled).tolist() == right[pooled]
         for key, frames in right.get("frames", {}).items():
