@@ -84,18 +84,22 @@ def escape(text: str) -> str:
     return re.sub(r"([\\`*_\[\]<>|#~$&])", r"\\\1", clean(text))
 
 
-def as_html(document: Document) -> str:
-    """One HTML file that needs no network; the only markup taken over is that of figures."""
-    environment = Environment(
+def templates() -> Environment:
+    """Where pages come from: whatever is put into them is escaped."""
+    return Environment(
         loader=FileSystemLoader(_PAGE),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def as_html(document: Document) -> str:
+    """One HTML file that needs no network; the only markup taken over is that of figures."""
     kinds = {Grid: "grid", Figure: "figure", Words: "words"}
     blocks = [(kinds[type(block)], block) for block in document.blocks]
-    page = environment.get_template("document.html")
+    page = templates().get_template("document.html")
     return page.render(title=clean(document.title), blocks=blocks)
 
 

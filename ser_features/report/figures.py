@@ -104,11 +104,10 @@ def _square(
     if square.value is None:
         return [svg.rect(x, y, size[0] - 1, size[1] - 1, "#f4f4f4", square.about)]
     fill = svg.shade(square.value, limit, diverging=diverging)
-    ink = "#ffffff" if abs(square.value) > 0.6 * limit else svg.INK
     place = (x + size[0] / 2, y + size[1] / 2 + 4)
     return [
         svg.rect(x, y, size[0] - 1, size[1] - 1, fill, square.about),
-        svg.text(*place, square.words, anchor="middle", fill=ink),
+        svg.text(*place, square.words, anchor="middle", fill=svg.ink_on(fill)),
     ]
 
 

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ser_features.fingerprint import fingerprint
 from ser_features.records import Json
 from ser_features.report import cells, ratios
 from ser_features.report.cells import Curve, Section
+from ser_features.report.document import templates
 from ser_features.rows import ESTIMATORS, MARKS, Row, row_json
 
-_PAGE = Path(__file__).with_name("page")
 _WIDTH, _HEIGHT = 640, 300  # of a curve's plotting area, in SVG units
 
 NUM_HUES = 10
@@ -25,13 +24,7 @@ NUM_HUES = 10
 
 def as_html(rows: Sequence[Row], problems: Sequence[str] = (), folder: Path | None = None) -> str:
     """The page. Links to records are relative to ``folder``, or absolute where it is None."""
-    environment = Environment(
-        loader=FileSystemLoader(_PAGE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates()
     environment.filters["percent"] = cells.percent
     numbers = {id(row): i for i, row in enumerate(rows)}
     found = [_section(section, numbers, folder) for section in cells.sections(rows)]

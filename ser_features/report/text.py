@@ -3,11 +3,11 @@
 import csv
 import io
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ser_features.records import Json
 from ser_features.report import cells
+from ser_features.report.document import escape
 from ser_features.rows import Row, row_json, to_json
 
 _NESTED = ("fold_scores", "audit", "config", "provenance")
@@ -79,13 +79,13 @@ def as_markdown(rows: Sequence[Row], problems: Sequence[str] = ()) -> str:
     """A table for each group, scores in percent, then remarks and the legend."""
     lines = []
     for section in cells.sections(rows):
-        lines += [f"### {_markdown(section.title)}", ""]
+        lines += [f"### {escape(section.title)}", ""]
         if section.rows:
             lines += [*_markdown_table(section.rows), ""]
         notes = [*map(cells.curve_line, section.curves), *cells.remark_lines(section.rows)]
-        lines += [*(f"- {_markdown(note)}" for note in notes), *([""] if notes else [])]
+        lines += [*(f"- {escape(note)}" for note in notes), *([""] if notes else [])]
     notes = [*cells.legend(rows), *(f"not used: {cells.clean(each)}" for each in problems)]
-    lines += [f"- {_markdown(note)}" for note in notes]
+    lines += [f"- {escape(note)}" for note in notes]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -95,15 +95,10 @@ def _markdown_table(rows: Sequence[Row]) -> Iterable[str]:
     yield f"| {' | '.join(columns)} |"
     yield "|" + "|".join(" --- " if title in left else " ---: " for title in columns) + "|"
     for row in rows:
-        texts = {title: _markdown(cell(row)) for title, cell in columns.items()}
+        texts = {title: escape(cell(row)) for title, cell in columns.items()}
         if "best" in row.marks:
             texts["UAR"] = f"**{texts['UAR']}**"
         yield f"| {' | '.join(texts.values())} |"
-
-
-def _markdown(text: str) -> str:
-    """Text that Markdown shows as it is."""
-    return re.sub(r"([\\`*_\[\]<>|#~$&])", r"\\\1", text)
 
 
 def as_latex(rows: Sequence[Row], problems: Sequence[str] = ()) -> str:

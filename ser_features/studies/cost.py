@@ -11,6 +11,7 @@ import numpy as np
 from ser_features.augment.augmented import Augmented, Drawing, augmented_sets
 from ser_features.augment.parse import CLEAN
 from ser_features.augment.partners import Partners
+from ser_features.extract.engine import placement
 from ser_features.extract.estimate import Estimate, estimate
 from ser_features.extract.pipeline import Options
 from ser_features.extract.progress import Silent
@@ -79,7 +80,8 @@ def dry_run(study: Study, request: Request, store: Place, results: Path) -> Docu
     Each upstream with something to extract encodes 10 s of noise once, for its speed here;
     training speed is that of records of the same head in ``results``.
     """
-    plan = make_plan(study, request)
+    plan, how = make_plan(study, request), request.extraction
+    placement(how.engine, how.device, how.devices, how.ray_address)  # refuses what a run would
     every = needs(plan, request)
     rows = [row for need in every for row in _extraction(need, request, store)]
     columns = ("corpus", "upstream", "feature set", "stored", "to extract", "about")

@@ -15,7 +15,7 @@ from ser_features.report.figures import Series, Square, bars, heat_map, lines
 from ser_features.studies.published import printed_name, read_paper
 from ser_features.studies.run import Outcome
 from ser_features.studies.scores import Filled
-from ser_features.studies.spec import Score
+from ser_features.studies.spec import Score, Trial
 
 
 def study_document(outcome: Outcome) -> Document:
@@ -191,10 +191,12 @@ def _legend(outcome: Outcome) -> list[str]:
 def _remarks(outcome: Outcome) -> list[str]:
     """The leaderboard's warnings of each corpus, once."""
     found: dict[str, None] = {}
+    single = {trial.corpus for trial in outcome.plan.trials if isinstance(trial, Trial)}
     for record in outcome.records:
         sentences = record.audit.get("sentences")
         said = [*(sentences if isinstance(sentences, list | tuple) else ()), *record.notes]
-        found |= dict.fromkeys(str(each) for each in said)
+        about = f"{record.corpus}: " if len(single) > 1 else ""
+        found |= dict.fromkeys(f"{about}{each}" for each in said)
     return list(found)
 
 

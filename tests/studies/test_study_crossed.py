@@ -14,6 +14,7 @@ from ser_features.results import load_records
 from ser_features.significance import compare, difference_interval, paired, point
 from ser_features.studies.crossed import scramble
 from ser_features.studies.crossings import subsets, what_swapping_means
+from ser_features.studies.outputs import study_document
 from ser_features.studies.run import Runner, run_study
 from ser_features.studies.spec import Crossing, Evidence, Request, Score, training_of
 from ser_features.studies.table import STUDIES
@@ -109,7 +110,10 @@ def test_a_second_run_neither_encodes_nor_trains(
     assert {r.key: r.scores for r in again.records} == scores
     assert set(written) == set(where[1].rglob("*.json"))
     # another study over the same audio finds everything too
-    run_study(STUDIES["upstreams"], replace(request_, recipe="quick"), *where)
+    outcome = run_study(STUDIES["upstreams"], replace(request_, recipe="quick"), *where)
+    remarks = study_document(outcome).blocks[-1].lines[2:]  # type: ignore[union-attr]
+    assert remarks
+    assert all(each.startswith(("one: ", "two: ")) for each in remarks), remarks
     assert sum(sum(fake.batches) for fake in loader.made) == encoded  # type: ignore[attr-defined]
     assert not load_records([where[1]]).problems
 

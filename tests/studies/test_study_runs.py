@@ -297,6 +297,8 @@ def test_commands(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "table1-made.svg").read_text().startswith("<svg")
     assert "did you mean 'upstreams'" in serfeat("study", "upstream", *args).error
     assert "is a file" in serfeat("study", "upstreams", *args, "--out", path).err
+    spark = serfeat("study", "upstreams", *args, "--engine", "spark", "--dry-run")
+    assert "unknown engine 'spark'" in spark.error
     one = serfeat("study", "upstreams", *args, "--labels", "angry", "--dry-run")
     assert "needs two labels or more, found angry" in one.error
     wrong = serfeat("study", "cross-corpus", *args, "--swap", "neutral")
