@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from ser_features.extract.ray_crew import QUIET
@@ -49,6 +50,23 @@ def cluster() -> Iterator[str]:
             yield found.address_info["gcs_address"]
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def machines(*cpus: int) -> Iterator[Any]:
+    """A cluster of so many nodes, each with a scheduler and a store of its own as a machine has."""
+    with mock.patch.dict(os.environ, OWN), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Ray's own making
+        from ray.cluster_utils import Cluster
+
+        head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE_BYTES}
+        found = Cluster(initialize_head=True, head_node_args=head)
+        try:
+            for count in cpus:
+                found.add_node(num_cpus=count, object_store_memory=STORE_BYTES)
+            yield found
+        finally:
+            found.shutdown()
 
 
 @contextmanager
