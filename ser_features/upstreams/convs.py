@@ -4,7 +4,7 @@ A convolution is a matrix product over unfolded input; on a GPU cuDNN does it in
 GroupNorm after the first one is folded into its weights: its statistics follow from the waveform.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -15,8 +15,36 @@ from ser_features.upstreams import onednn
 from ser_features.upstreams.waves import on_device, valid
 
 Folded = tuple[Tensor, Tensor]  # weights [B, C, kernel] and shifts [B, C] of each utterance
+Strides = Iterable[tuple[int, int]]  # (kernel, stride) of each convolution
 # Frames that a CPU computes at a time; the windows of two pieces share 80 samples.
 PIECE = 128
+
+
+def conv_frames(strides: Strides, num_samples: int) -> int:
+    """Frames that convolutions emit; 0 where the waveform is too short for one.
+
+    >>> conv_frames([(10, 5), (3, 2)], 20)  # 3 frames, then 1
+    1
+    """
+    frames = num_samples
+    for kernel, stride in strides:
+        frames = (frames - kernel) // stride + 1
+        if frames < 1:
+            return 0
+    return frames
+
+
+def conv_field(strides: Strides) -> tuple[int, int]:
+    """Receptive field and hop of convolutions in samples.
+
+    >>> conv_field([(10, 5), (3, 2)])
+    (20, 10)
+    """
+    field, hop = 1, 1
+    for kernel, stride in strides:
+        field += (kernel - 1) * hop
+        hop *= stride
+    return field, hop
 
 
 def unfold(x: Tensor, kernel: int, stride: int) -> Tensor:
@@ -102,10 +130,8 @@ class ConvStack(nn.Module):
         super().__init__()
         layers = list(extractor.conv_layers)
         self.dtype, self.packed = layers[0].conv.weight.dtype, packed
-        self.field, self.hop = 1, 1
-        for layer in layers:
-            self.field += (layer.conv.kernel_size[0] - 1) * self.hop
-            self.hop *= layer.conv.stride[0]
+        self.strides = [(layer.conv.kernel_size[0], layer.conv.stride[0]) for layer in layers]
+        self.field, self.hop = conv_field(self.strides)
         self.first = _normed(layers[0])
         rest = layers if self.first is None else layers[1:]
         self.layers = nn.ModuleList(_layer(layer) for layer in rest)
@@ -127,7 +153,7 @@ class ConvStack(nn.Module):
 
     def _in_pieces(self, wave: Tensor) -> Tensor:
         """One utterance [1, n] to [T, C], in pieces that stay in the cache of a CPU."""
-        frames = (wave.shape[1] - self.field) // self.hop + 1
+        frames = conv_frames(self.strides, wave.shape[1])
         wave, folded = self._fold(wave, wave.shape[1:])
         pieces = []
         for start in range(0, frames, PIECE):

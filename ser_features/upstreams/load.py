@@ -16,13 +16,20 @@ from ser_features.registry import unknown
 from ser_features.upstreams import onednn
 from ser_features.upstreams.catalog import CATALOG, NATIVE, Checkpoint
 from ser_features.upstreams.catalog import SPECTRAL as SPECTRAL_FAMILY
+from ser_features.upstreams.convs import conv_field
 from ser_features.upstreams.families import Family
 from ser_features.upstreams.native import load_native
 from ser_features.upstreams.protocol import Upstream
 from ser_features.upstreams.request import UpstreamRequest, parse_request
-from ser_features.upstreams.source import PREPROCESSOR, CheckpointFiles, from_folder, from_hub
+from ser_features.upstreams.source import (
+    CONFIG,
+    PREPROCESSOR,
+    CheckpointFiles,
+    from_folder,
+    from_hub,
+)
 from ser_features.upstreams.spectral import SPECTRAL, SpectralUpstream
-from ser_features.upstreams.waveform import WaveformUpstream, conv_field
+from ser_features.upstreams.waveform import WaveformUpstream
 from ser_features.upstreams.weights import (
     build_config,
     family_of,
@@ -105,7 +112,7 @@ def _find(request: UpstreamRequest, entry: Checkpoint | None) -> CheckpointFiles
 
 
 def _plan(request: UpstreamRequest, files: CheckpointFiles, entry: Checkpoint | None) -> _Plan:
-    where = str(files.folder / "config.json")
+    where = str(files.folder / CONFIG)
     family = family_of(files.config, where)
     if entry is not None and entry.family != family.model_type:
         raise UpstreamError(f"{entry.name} is {entry.family}, but {where} is {family.model_type}")
@@ -125,7 +132,12 @@ def _plan(request: UpstreamRequest, files: CheckpointFiles, entry: Checkpoint | 
             raise UpstreamError(
                 f"{files.folder / PREPROCESSOR}: sampling_rate is {str(rate)[:40]!r}; expected Hz"
             )
-        normalize = bool(facts.get("do_normalize", True))
+        normalize = facts.get("do_normalize", True)
+        if type(normalize) is not bool:
+            raise UpstreamError(
+                f"{files.folder / PREPROCESSOR}: do_normalize is {str(normalize)[:40]!r}; "
+                "expected true or false"
+            )
     return _Plan(request.name, family, config, files, request.seed, rate, normalize)
 
 
@@ -135,7 +147,7 @@ def _start(plan: _Plan, device: torch.device, precision: str) -> Upstream:
         hashes = {path.name: file_sha256(path) for path in plan.files.weights}
         weights: Json = {"files": sorted(hashes.values())}
     else:
-        model = random_model(plan.family, plan.config, plan.seed)
+        model = random_model(plan.family, plan.config, plan.seed, str(plan.files.folder / CONFIG))
         hashes = {}
         weights = {"random_seed": plan.seed, "sha256": weights_sha256(model)}
     info = _info(plan, model, weights, hashes, precision)
@@ -159,7 +171,9 @@ def _info(
     plan: _Plan, model: Any, weights: Json, hashes: Mapping[str, str], precision: str
 ) -> UpstreamInfo:
     config, family = plan.config, plan.family
-    field, hop = (1, HOP) if family.is_whisper else conv_field(config)
+    field, hop = (1, HOP)
+    if not family.is_whisper:  # 400 and 320 as published
+        field, hop = conv_field(zip(config.conv_kernel, config.conv_stride, strict=True))
     return UpstreamInfo(
         name=plan.name,
         family=family.model_type,

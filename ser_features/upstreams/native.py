@@ -58,6 +58,11 @@ class Content:
     origin: Mapping[str, Json]
     hashes: Mapping[str, str]
 
+    @property
+    def where(self) -> str:
+        """Its file, for messages; the catalogue's name where there is none."""
+        return str(self.origin.get("file") or self.origin["catalogue"])
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -111,6 +116,8 @@ def _path(request: UpstreamRequest, entry: Checkpoint) -> Path:
         )
     if path.is_file():
         return path
+    if not path.exists():
+        raise UpstreamError(f"no file {path}; expected the checkpoint of {entry.name}")
     found = sorted(one for one in path.glob("*") if one.suffix in _SUFFIXES)
     if len(found) != 1:
         raise UpstreamError(
@@ -155,7 +162,9 @@ def _options(content: Mapping[str, Any], path: Path) -> dict[str, Json]:
     return dict(options)
 
 
-def wav2vec_shape(options: Mapping[str, Json], defaults: Mapping[str, Json], where: str) -> Any:
+def wav2vec_shape(
+    options: Mapping[str, Json], defaults: Mapping[str, Json], where: str
+) -> Wav2VecShape:
     """The shape that fairseq's options say; ``defaults`` where they say nothing."""
     values = {**defaults, **{k: v for k, v in options.items() if v is not None}}
     known = {field.name for field in fields(Wav2VecShape)}
@@ -210,7 +219,7 @@ def _wav2vec(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Upstream:
-    where = ", ".join(source.hashes) or entry.name
+    where = source.where
     shape = wav2vec_shape(source.options, entry.config, where)
     model, weights = _fill(lambda: Wav2VecModel(shape), source, where)
     field, hop = shape.field()
@@ -227,8 +236,7 @@ def _cnn14(
     dtype: torch.dtype,
 ) -> Upstream:
     front = FRONTS[entry.name]
-    where = ", ".join(source.hashes) or entry.name
-    model, weights = _fill(lambda: Cnn14Model(front), source, where)
+    model, weights = _fill(lambda: Cnn14Model(front), source, source.where)
     hop = front.hop * POOLED
     facts = Facts(BLOCKS, DIM, front.sample_rate, hop, hop - front.hop)
     shape = {"window": front.window, "hop": front.hop, "mel": [front.low_hz, front.high_hz]}
@@ -271,7 +279,7 @@ def _info(
     entry: Checkpoint,
     model: nn.Module,
     source: Content,
-    facts: "Facts",
+    facts: Facts,
     weights: Json,
     shape: Mapping[str, Json],
     dtype: torch.dtype,

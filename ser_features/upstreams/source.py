@@ -111,15 +111,19 @@ def _from_cache(hub_id: str, *, weights: bool) -> CheckpointFiles:
     from huggingface_hub import hf_hub_download
 
     try:
-        config = Path(hf_hub_download(hub_id, CONFIG, local_files_only=True))
-        files = from_folder(config.parent, weights=weights)
+        folder = Path(hf_hub_download(hub_id, CONFIG, local_files_only=True)).parent
     except Exception as error:
         raise UpstreamError(
             f"cannot reach the hub for {hub_id} and its cache does not hold it whole; without a "
             f"network pass a folder: NAME=FOLDER with {CONFIG}, {PREPROCESSOR} and {SAFETENSORS}"
         ) from error
-    origin = {"hub_id": hub_id, "revision": config.parent.name}
-    return CheckpointFiles(files.folder, files.config, files.preprocessor, files.weights, origin)
+    try:
+        origin = {"hub_id": hub_id, "revision": folder.name}
+        return from_folder(folder, weights=weights, origin=origin)
+    except UpstreamError as error:
+        raise UpstreamError(
+            f"cannot reach the hub for {hub_id}, and what its cache holds does not serve: {error}"
+        ) from error
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:

@@ -7,6 +7,7 @@ batch gives what each utterance gives alone.
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from ser_features.errors import UpstreamError
 from ser_features.records import Json, UpstreamInfo
+from ser_features.upstreams.convs import conv_field, conv_frames
 from ser_features.upstreams.protocol import LayerOutputs
 from ser_features.upstreams.quantize import GumbelQuantizer, KmeansQuantizer
 from ser_features.upstreams.taps import full_float32
@@ -60,20 +62,14 @@ class Wav2VecShape:
 
     def frames(self, num_samples: int) -> int:
         """Frames that the feature encoder emits; 0 where the waveform is too short."""
-        frames = num_samples
-        for _, kernel, stride in self.conv_feature_layers:
-            frames = (frames - kernel) // stride + 1
-            if frames < 1:
-                return 0
-        return frames
+        return conv_frames(self._strides(), num_samples)
 
     def field(self) -> tuple[int, int]:
         """Receptive field and hop in samples."""
-        field, hop = 1, 1
-        for _, kernel, stride in self.conv_feature_layers:
-            field += (kernel - 1) * hop
-            hop *= stride
-        return field, hop
+        return conv_field(self._strides())
+
+    def _strides(self) -> Iterator[tuple[int, int]]:
+        return ((kernel, stride) for _, kernel, stride in self.conv_feature_layers)
 
     def to_json(self) -> dict[str, Json]:
         """For the identity of the upstream."""
@@ -99,7 +95,7 @@ class Convolutions(nn.Module):
                 self.residual_proj[str(index)] = nn.Conv1d(channels, width, 1, bias=False)
             channels = width
 
-    def forward(self, x: Tensor, ends: list[int]) -> list[Tensor]:
+    def forward(self, x: Tensor, ends: Sequence[int]) -> list[Tensor]:
         """The output [B, C, T] of every layer; ``ends`` are valid frames (samples) of ``x``."""
         outputs = []
         for index, layer in enumerate(self.conv_layers):
@@ -108,8 +104,8 @@ class Convolutions(nn.Module):
         return outputs
 
     def _layer(
-        self, index: int, layer: nn.Module, x: Tensor, ends: list[int]
-    ) -> tuple[Tensor, list[int]]:
+        self, index: int, layer: nn.Module, x: Tensor, ends: Sequence[int]
+    ) -> tuple[Tensor, Sequence[int]]:
         conv, norm = layer.values()  # type: ignore[operator]
         width, step = conv.kernel_size[0], conv.stride[0]
         if not self.causal:
@@ -147,7 +143,7 @@ class Wav2VecModel(nn.Module):
             kmeans = shape.vq_type == "kmeans"
             self.vector_quantizer = KmeansQuantizer(*size, shared=shared) if kmeans else None
 
-    def forward(self, x: Tensor, samples: list[int]) -> Tensor:
+    def forward(self, x: Tensor, samples: Sequence[int]) -> Tensor:
         """Waveforms [B, N] to every layer [L, B, T, D]."""
         ends = [self.shape.frames(n) for n in samples]
         z = self.feature_extractor(x.unsqueeze(1), samples)[-1]  # [B, C, T]
@@ -179,7 +175,7 @@ class Wav2VecUpstream:
         """Every layer of a ragged batch; see Upstream.encode."""
         samples = check_waves(waves, self.info)
         x = pad_waves(waves, self._device).to(self._dtype)
-        hidden = self._model(x, list(samples))
+        hidden = self._model(x, samples)
         return LayerOutputs(hidden, tuple(self.num_frames(n) for n in samples))
 
 
@@ -194,6 +190,10 @@ def check_shape(shape: Wav2VecShape, where: str) -> Wav2VecShape:
     widths = {width for width, _, _ in shape.conv_aggregator_layers} | {shape.dim}
     if len(widths) > 1:
         raise UpstreamError(f"{where}: layers of different widths {sorted(widths)}; expected one")
+    if any(stride > 1 for _, _, stride in shape.conv_aggregator_layers):
+        raise UpstreamError(f"{where}: conv_aggregator_layers has strides over 1; expected 1")
+    if shape.vq_type != "none":
+        _check_codes(shape, where)
     if shape.activation not in ("relu", "gelu") or shape.vq_type not in (
         "none",
         "gumbel",
@@ -204,6 +204,17 @@ def check_shape(shape: Wav2VecShape, where: str) -> Wav2VecShape:
             "expected relu or gelu, and none, gumbel or kmeans"
         )
     return shape
+
+
+def _check_codes(shape: Wav2VecShape, where: str) -> None:
+    """UpstreamError where code vectors could not take the place of the features."""
+    if shape.vq_dim not in (0, shape.dim):
+        raise UpstreamError(f"{where}: vq_dim is {shape.vq_dim}; expected {shape.dim}, or 0 for it")
+    if shape.vq_vars < 1 or shape.vq_groups < 1 or shape.dim % shape.vq_groups:
+        raise UpstreamError(
+            f"{where}: {shape.vq_groups} groups of {shape.vq_vars} codes; expected some of each, "
+            f"and groups that share {shape.dim} values evenly"
+        )
 
 
 def _sound(value: Any, default: Any) -> bool:

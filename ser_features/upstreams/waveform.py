@@ -7,30 +7,11 @@ from torch import Tensor, nn
 
 from ser_features.records import UpstreamInfo
 from ser_features.upstreams import onednn
-from ser_features.upstreams.convs import ConvStack, GroupedProduct
+from ser_features.upstreams.convs import ConvStack, GroupedProduct, conv_frames
 from ser_features.upstreams.exact import Batch, repair
 from ser_features.upstreams.protocol import LayerOutputs
 from ser_features.upstreams.taps import LayerTap, full_float32
 from ser_features.upstreams.waves import Waves, check_waves, normalize_, pad_waves
-
-
-def conv_frames(config: Any, num_samples: int) -> int:
-    """Frames that the convolutions emit: (n - 400) // 320 + 1 for the published stacks."""
-    frames = num_samples
-    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
-        frames = (frames - kernel) // stride + 1
-        if frames < 1:
-            return 0
-    return frames
-
-
-def conv_field(config: Any) -> tuple[int, int]:
-    """Receptive field and hop of the convolutions in samples: 400 and 320 as published."""
-    field, hop = 1, 1
-    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
-        field += (kernel - 1) * hop
-        hop *= stride
-    return field, hop
 
 
 class WaveformUpstream:
@@ -56,7 +37,7 @@ class WaveformUpstream:
 
     def num_frames(self, num_samples: int) -> int:
         """Exact frames of a waveform of ``num_samples``; 0 where it is too short for one."""
-        return conv_frames(self._model.config, num_samples)
+        return conv_frames(self._convs.strides, num_samples)
 
     @torch.no_grad()
     @full_float32()

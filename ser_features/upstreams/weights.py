@@ -85,18 +85,21 @@ def _check_field(name: str, value: Json, where: str) -> None:
         )
 
 
-def random_model(family: Family, config: Any, seed: int) -> Any:
-    """An untrained encoder: the same weights for the same seed; the global state stays as is."""
+def random_model(family: Family, config: Any, seed: int, where: str = "config.json") -> Any:
+    """An untrained encoder: the same weights for the same seed; the global state stays as is.
+
+    UpstreamError naming ``where`` for a configuration that cannot be built.
+    """
     with torch.random.fork_rng(devices=[]):
-        size = sum(weight.numel() for weight in _planned(family, config).parameters())
+        size = sum(weight.numel() for weight in _planned(family, config, where).parameters())
         most = min(MOST_PARAMETERS, _memory() // 4)
         if size > most:
             raise UpstreamError(
-                f"config.json asks for {size} parameters; expected at most {most}, which is what "
+                f"{where} asks for {size} parameters; expected at most {most}, which is what "
                 "the memory of this machine holds, or more than any encoder has"
             )
         torch.default_generator.manual_seed(seed)
-        return _build(family, config)
+        return _build(family, config, where)
 
 
 def trained_model(family: Family, config: Any, files: Sequence[Path]) -> Any:
@@ -106,11 +109,12 @@ def trained_model(family: Family, config: Any, files: Sequence[Path]) -> Any:
     not tensors only.
     """
     state = _read_state(files)
-    model = _planned(family, config)
+    folder = files[0].parent
+    model = _planned(family, config, str(folder / "config.json"))
     expected: dict[str, Tensor] = model.state_dict()
     prefix = max(family.prefixes, key=lambda p: sum(p + key in state for key in expected))
     found = {key: state[prefix + key] for key in expected if prefix + key in state}
-    check_weights(expected, found, str(files[0].parent))
+    check_weights(expected, found, str(folder))
     floats = {key: w.float() if w.is_floating_point() else w for key, w in found.items()}
     model.load_state_dict(floats, assign=True)
     return model
@@ -125,10 +129,10 @@ def weights_sha256(model: Any) -> str:
     return digest.hexdigest()
 
 
-def _planned(family: Family, config: Any) -> Any:
+def _planned(family: Family, config: Any, where: str) -> Any:
     """The encoder with its shapes and no memory for them."""
     with torch.device("meta"):
-        return _build(family, config)
+        return _build(family, config, where)
 
 
 def _memory() -> int:
@@ -136,12 +140,12 @@ def _memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _build(family: Family, config: Any) -> Any:
+def _build(family: Family, config: Any, where: str) -> Any:
     module = importlib.import_module(f"transformers.{family.module}")
     try:
         return getattr(module, family.model_class)(config)
     except Exception as error:
-        raise UpstreamError(f"config.json cannot be a {family.model_type}: {error}") from error
+        raise UpstreamError(f"{where} cannot be a {family.model_type}: {error}") from error
 
 
 def _read_state(files: Sequence[Path]) -> dict[str, Tensor]:

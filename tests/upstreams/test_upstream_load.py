@@ -176,9 +176,25 @@ def test_remote_code_is_refused(folder):
         ('{"model_type": "hubert", "num_attention_heads": 7}', "cannot be a hubert"),
     ],
 )
-def test_bad_configs_are_clear_errors(folder, text, message):
+@pytest.mark.parametrize("seed", ["", "@random:0"])
+def test_bad_configs_are_clear_errors(folder, text, message, seed):
     (folder / "config.json").write_text(text)
-    with pytest.raises(UpstreamError, match=message):
+    with pytest.raises(UpstreamError, match=message) as raised:
+        load_upstream(f"{folder}{seed}")
+    assert str(folder / "config.json") in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"do_normalize": "false"}, "do_normalize is 'false'; expected true or false"),
+        ({"do_normalize": None}, "do_normalize is 'None'; expected true or false"),
+        ({"sampling_rate": "16k"}, "sampling_rate is '16k'; expected Hz"),
+    ],
+)
+def test_a_preprocessor_that_says_something_else(folder, values, message):
+    edit_json(folder / "preprocessor_config.json", **values)
+    with pytest.raises(UpstreamError, match=rf"preprocessor_config\.json: {message}"):
         load_upstream(str(folder))
 
 
@@ -317,6 +333,16 @@ def test_hub_checkpoints_record_their_revision(folder, monkeypatch, reachable, t
     if reachable:
         names = {"config.json", "preprocessor_config.json", "model.safetensors"}
         assert {name for name, revision in hub.asked if revision == "abc123"} == names
+
+
+def test_a_cache_that_does_not_serve_says_why(folder, monkeypatch):
+    FakeHub(folder, monkeypatch, reachable=False)
+    edit_json(folder / "config.json", auto_map={"AutoModel": "evil.Model"})
+    with pytest.raises(UpstreamError, match=r"cannot reach the hub for o/n, .*code of its own"):
+        load_upstream("o/n")
+    (folder / "config.json").unlink()
+    with pytest.raises(UpstreamError, match=r"o/n, .*does not serve: no config\.json in"):
+        load_upstream("o/n")
 
 
 def test_an_unknown_hub_model_is_a_clear_error(monkeypatch):

@@ -127,6 +127,11 @@ def test_nothing_in_a_checkpoint_runs(tmp_path):
         ({"conv_aggregator_layers": "[(48, 2, 1)]"}, r"widths \[32, 48\]"),
         ({"vq_type": "other"}, "quantizer 'other'"),
         ({"vq_vars": 17, "vq_type": "gumbel"}, "weights"),
+        ({"vq_dim": 16}, "vq_dim is 16; expected 32, or 0 for it"),
+        ({"vq_groups": 3}, "3 groups of 16 codes; expected"),
+        ({"vq_groups": 0}, "0 groups of 16 codes; expected"),
+        ({"vq_vars": 0}, "2 groups of 0 codes; expected"),
+        ({"conv_aggregator_layers": "[(32, 2, 2)]"}, "conv_aggregator_layers has strides over 1"),
     ],
 )
 def test_bad_configurations_are_named(options, words, tmp_path):
@@ -134,11 +139,14 @@ def test_bad_configurations_are_named(options, words, tmp_path):
     content = torch.load(path, weights_only=False)
     vars(content["args"]).update(options)
     torch.save(content, path)
-    with pytest.raises(UpstreamError, match=words):
+    with pytest.raises(UpstreamError, match=words) as raised:
         load_upstream(f"wav2vec={path}")
+    assert str(path) in str(raised.value)
 
 
 def test_a_folder_needs_one_file(tmp_path):
+    with pytest.raises(UpstreamError, match=r"no file .*gone\.pt; expected .* of wav2vec"):
+        load_upstream(f"wav2vec={tmp_path / 'gone.pt'}")
     with pytest.raises(UpstreamError, match="holds 0 checkpoint files"):
         load_upstream(f"wav2vec={tmp_path}")
     fairseq_file(tmp_path / "w.pt")
