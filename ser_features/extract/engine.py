@@ -13,7 +13,7 @@ from ser_features.extract.crew import Crew, CrewEngine
 from ser_features.extract.plan import PlanItem
 from ser_features.extract.processes import ProcessCrew
 from ser_features.extract.progress import Progress
-from ser_features.extract.shards import CPU_BATCH, CUDA_BATCH, Outcome, ShardRunner, lanes_of
+from ser_features.extract.shards import Outcome, ShardRunner, batch_seconds, lanes_of
 from ser_features.extract.worker import Job
 from ser_features.records import FeatureSetSpec, Json, Shard, Utterance
 from ser_features.registry import unknown
@@ -111,7 +111,7 @@ class Order:
 
     def seconds(self, device: str) -> float:
         """Padded seconds of audio per forward pass on a device."""
-        return self.batch_seconds or (CUDA_BATCH if "cuda" in device else CPU_BATCH)
+        return batch_seconds(device, self.batch_seconds)
 
     def job(self, spec: FeatureSetSpec, device: str, threads: int) -> Job:
         """What a worker on a device is told."""

@@ -180,6 +180,11 @@ class ShardRunner:
         )
 
 
+def batch_seconds(device: str, asked: float | None) -> float:
+    """Padded seconds of audio per forward pass on a device; ``asked`` is ``Options``'."""
+    return asked or (CUDA_BATCH if "cuda" in device else CPU_BATCH)
+
+
 def lanes_of(device: str, threads: int) -> int:
     """Forward passes at a time: one a thread of a CPU, as far as memory lasts; one on a GPU.
 

@@ -1,6 +1,5 @@
 """What a study would extract and train, and what that costs: ``serfeat study --dry-run``."""
 
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from ser_features.extract.pipeline import Options
 from ser_features.extract.progress import Silent
 from ser_features.extract.rejects import known_rejects
 from ser_features.extract.spec import feature_spec, rejects_report
+from ser_features.extract.speed import measured_speed, probe_device
 from ser_features.extract.survey import survey
 from ser_features.folds import make_folds
 from ser_features.manifest import Manifest
@@ -40,8 +40,6 @@ from ser_features.studies.spec import (
 from ser_features.train.run import needs_frames
 from ser_features.upstreams.load import load_upstream
 from ser_features.upstreams.protocol import Upstream
-
-PROBE_SECONDS = 10.0
 
 
 @dataclass(slots=True)
@@ -77,8 +75,8 @@ class Need:
 def dry_run(study: Study, request: Request, store: Place, results: Path) -> Document:
     """The plan as a report; nothing is extracted, trained or written.
 
-    Each upstream with something to extract encodes 10 s of noise once, for its speed here;
-    training speed is that of records of the same head in ``results``.
+    Each upstream with something to extract encodes a little noise, for its speed here; training
+    speed is that of records of the same head in ``results``.
     """
     plan, how = make_plan(study, request), request.extraction
     placement(how.engine, how.device, how.devices, how.ray_address)  # refuses what a run would
@@ -128,12 +126,14 @@ def needs(plan: Plan, request: Request) -> list[Need]:
 def _extraction(need: Need, request: Request, store: Place) -> Iterator[tuple[str, ...]]:
     chosen = need.chosen(request.manifest(need.corpus))
     how = request.extraction
-    upstream = load_upstream(need.upstream, device=how.device, precision=how.precision)
+    device = probe_device(how.placement)
+    upstream = load_upstream(need.upstream, device=device, precision=how.precision)
     speed: float | None = None
     for name, augmented in need.sets.items():
         stored, size = _size(chosen, need, augmented, upstream, store, how)
         if size.utterances and speed is None:
-            speed = measured_speed(upstream)
+            each = (3600 * size.hours / size.utterances, how.batch_seconds)
+            speed = measured_speed(upstream, how.placement, *each, frames=need.frames)
         seconds = 3600 * size.hours / speed if speed else 0.0
         about = f"{size.hours:.2f} h, {size.num_bytes / 1e9:.2f} GB, {_time(seconds)}"
         yield (
@@ -167,16 +167,6 @@ def _size(
     if features is not None and not found.wanted:
         need.stored[CLEAN if augmented is None else augmented.name] = features
     return len(found.present), estimate(found.wanted.values(), spec, upstream.info.sample_rate)
-
-
-def measured_speed(upstream: Upstream) -> float:
-    """Seconds of audio a second, from one forward pass after a first one that warms up."""
-    rate = upstream.info.sample_rate
-    wave = np.random.default_rng(0).standard_normal(int(PROBE_SECONDS * rate)).astype(np.float32)
-    upstream.encode([0.1 * wave])
-    started = time.perf_counter()
-    upstream.encode([0.1 * wave])
-    return PROBE_SECONDS / max(time.perf_counter() - started, 1e-6)
 
 
 def _trainings(plan: Plan, request: Request, records: OnRecord) -> Iterator[tuple[str, ...]]:
