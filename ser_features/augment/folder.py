@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from ser_features.audio import AudioHeader, load, num_samples_at, probe
 from ser_features.audio_file import blocks, open_audio
+from ser_features.augment.recent import Recent
 from ser_features.corpora.tree import AUDIO_SUFFIXES
 from ser_features.errors import AudioError, UsageError
 from ser_features.fingerprint import file_sha256, fingerprint
 from ser_features.records import Utterance
 
-CACHED, HASHED = 4, 1 << 17
+KEPT, HASHED = 2**28, 1 << 17
+"""Bytes of decoded recordings, and files whose hash is known, in a process."""
 MOST_ENTRIES, MOST_BYTES = 2**20, 2**32
 """Files and folders of a folder, and bytes of a recording: a store may name any folder, even ``/``.
 """
@@ -109,28 +111,25 @@ def _recording(path: Path, size: int, mtime_ns: int) -> Recording:
     )
 
 
-@lru_cache(CACHED)
+@partial(Recent, most=KEPT)
 def mono(recording: Recording, rate: int) -> NDArray[np.float32]:
     """The recording [n] at ``rate`` Hz, channels averaged; read-only. Raises AudioError."""
     path = Path(recording.path)
     with _of_the_folder():
-        samples = load(Utterance(path.name, path), rate).samples
-    samples.setflags(write=False)
-    return samples
+        return load(Utterance(path.name, path), rate).samples
 
 
-@lru_cache(CACHED)
+@partial(Recent, most=KEPT)
 def one_channel(recording: Recording, channel: int, rate: int) -> NDArray[np.float32]:
     """One channel of the recording [n] at ``rate`` Hz; read-only. Raises AudioError."""
     path = Path(recording.path)
     with _of_the_folder(), open_audio(path) as source:
         parts = list(blocks(source.stream, 0, source.num_samples, path))
-        samples: NDArray[np.float32] = np.concatenate(parts)[:, channel]
+        samples = np.concatenate(parts)[:, channel]
         if not np.isfinite(samples).all() or not samples.any():
             raise source.error("silent", f"channel {channel} is silent or not finite")
-    samples = soxr.resample(samples, recording.sample_rate, rate, quality="HQ")
-    samples.setflags(write=False)
-    return samples
+    found: NDArray[np.float32] = soxr.resample(samples, recording.sample_rate, rate, quality="HQ")
+    return found
 
 
 @contextmanager

@@ -47,6 +47,8 @@ def read_manifest(path: Path, *, root: Path | None = None, corpus: str | None = 
     if path.is_dir():
         return read_folder(path, corpus=corpus)
     readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
+    if path.suffix.lower() not in readers and not path.exists():
+        raise ManifestError(f"there is no manifest {path}")
     if path.suffix.lower() not in readers:
         kinds = ", ".join(readers)
         raise ManifestError(f"{path}: a manifest is a folder or one of {kinds}")
