@@ -21,6 +21,7 @@ from ser_features.results import save_record
 from ser_features.runs import CLEAN, Run, Task
 from ser_features.sets import make_sets, without_rejects
 from ser_features.store.place import Place
+from ser_features.train.cache_augment import check_neutral
 from ser_features.train.resnet_recipes import ResNetOptions
 from ser_features.train.run import (
     BEST_LAYER,
@@ -28,6 +29,7 @@ from ser_features.train.run import (
     check_recipe,
     check_resnet,
     check_start,
+    check_taken,
     init_notes,
     needs_frames,
 )
@@ -142,6 +144,7 @@ def prepare(
     if not requests:
         raise UsageError("name at least one upstream; 'serfeat upstreams' lists them")
     check_recipe(options.training.recipe, options.heads)
+    check_taken(options.training, options.heads)
     _check_mixture(options, [manifest, *added])
     check_resnet(options.training.resnet, options.heads, requests)
     for head in options.heads:
@@ -150,6 +153,9 @@ def prepare(
             for request in requests:
                 check_start(training, head, request)
     selected = manifest.select_labels(options.labels)
+    for head in options.heads:
+        steps = options.training.cache_steps(head)
+        check_neutral(steps, has_neutral="neutral" in selected.labels)
     selected = selected.with_notes(*init_notes(options.training.resnet.init, manifest.corpus))
     make_folds(selected, options.protocol, options.fold_seed)
     return selected
@@ -196,7 +202,8 @@ def _inputs(options: BenchOptions, request: str, training_: Training) -> dict[st
 def options_of(record: RunRecord) -> BenchOptions:
     """The options that a record was made with; UsageError where it does not hold them."""
     inputs = record.provenance.get("inputs", {})
-    head = record.head.partition(":")[0]
+    named = record.head.partition(":")[0]
+    head = "layers" if named == BEST_LAYER else named
     try:
         labels, training = inputs["labels"], dict(inputs["training"])
         extraction = dict(inputs["extraction"])
@@ -209,12 +216,12 @@ def options_of(record: RunRecord) -> BenchOptions:
             training["strategy"] = Strategy(**training["strategy"])
         return BenchOptions(
             protocol=record.protocol,
-            heads=("layers" if head == BEST_LAYER else head,),
+            heads=(head,),
             labels=None if labels is None else tuple(labels),
             seeds=1 + max(seed for _, seed in record.expected),
             fold_seed=record.config["fold_seed"],
             allow_rejects=inputs["allow_rejects"],
-            training=Training(**training),
+            training=Training(**training).for_head(head),
             extraction=Options(**extraction),
             inputs={name: inputs[name] for name in ("source", "store", "added") if name in inputs},
             augment=tuple(inputs.get("augment", ())),

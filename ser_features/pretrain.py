@@ -16,19 +16,26 @@ from ser_features.extract.progress import Progress, Silent
 from ser_features.fingerprint import fingerprint
 from ser_features.manifest import Manifest
 from ser_features.records import Json, Utterance
+from ser_features.runs import CLEAN
 from ser_features.sets import without_rejects
 from ser_features.store.place import Place
 from ser_features.store.reader import open_feature_set
-from ser_features.train.checkpoint import Header, save_checkpoint
+from ser_features.train.checkpoint import Header, check_writable, save_checkpoint
 from ser_features.train.resnet import ResNetRun
 from ser_features.train.resnet_recipes import PAPER_UPSTREAM, ResNetConfig, is_resnet
-from ser_features.train.run import Training, check_recipe, check_resnet, identity_of
+from ser_features.train.run import (
+    Training,
+    check_recipe,
+    check_resnet,
+    check_start,
+    check_taken,
+    identity_of,
+)
 from ser_features.train.spectrograms import Spectrograms
 from ser_features.train.stack import IndexedFold, Run
 from ser_features.views import FrameView, Joined, Part
 
 TASKS = ("speaker", "emotion")
-CLEAN = "clean"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,7 @@ class PretrainOptions:
         if not is_resnet(self.head):
             raise UsageError(f"head {self.head!r} cannot be pretrained; a resnet34 head can")
         check_recipe(self.training.recipe, [self.head])
+        check_taken(self.training, [self.head])
         config = self.training.config(self.head)
         assert isinstance(config, ResNetConfig)
         if config.init is not None or len(config.lrs) > 1:
@@ -95,6 +103,8 @@ def pretrain(
     config = options.config()
     request = request or PAPER_UPSTREAM[options.head]
     check_resnet(options.training.resnet, [options.head], [request])
+    check_start(options.training, options.head, request)
+    check_writable(out)
     classes = {name: kind for one in manifests for name, kind in _classes(one, options.task)}
     parts, copies = list[Part](), dict[str, list[str]]()
     for one in manifests:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 BLOCKS = (3, 4, 6, 3)
-POOLINGS = ("attention", "statistics", "mean")
 EPSILON = 1e-5
 """Under a square root: keeps the gradient finite where nothing varies."""
 

@@ -52,6 +52,7 @@ after another on frames; whole utterances, where paper 2 joins crops of 4 s (as 
 do: all of this acts on their chunks). SpecAugment by a policy is ``--spec-augment``, as it adds
 copies to the epoch."""
 
+MOST_MASKS = 100
 PAIRING = ("mixup", "copypaste-se", "copypaste-n", "copypaste-n+se")
 AXES = ("time", "feature", "layer")
 
@@ -98,10 +99,16 @@ def _step(text: str) -> CacheStep:
     given = read_values(rest, tuple(defaults), f"cache augmentation {name!r}")
     step = CacheStep(name, tuple((defaults | given).items()))
     for key, value in step.values:
-        bounds = {"masks": value >= 1 and value == int(value), "alpha": 0 < value < np.inf}
+        bounds = {"masks": value in range(1, MOST_MASKS + 1), "alpha": 0 < value < np.inf}
         if not bounds.get(key, 0 <= value <= 1):
             raise UsageError(f"cache augmentation {text!r}: {key}={value:g} makes no sense")
     return step
+
+
+def check_neutral(steps: Sequence[CacheStep], *, has_neutral: bool) -> None:
+    """UsageError where neutral utterances are to be joined and there is no such class."""
+    if not has_neutral and any("-n" in step.name for step in steps):
+        raise UsageError("copypaste-n joins neutral utterances, and no class is 'neutral'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +143,7 @@ class CacheAugment:
     neutral: int | None = None
 
     def __post_init__(self) -> None:
-        if self.neutral is None and any("-n" in step.name for step in self.steps):
-            raise UsageError("copypaste-n joins neutral utterances, and no class is 'neutral'")
+        check_neutral(self.steps, has_neutral=self.neutral is not None)
         for step in self.steps:
             size = {"layer-mask": self.num_layers, "feature-mask": self.dim}.get(step.name)
             if size is not None and step["p"] * size < 1:

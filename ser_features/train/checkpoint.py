@@ -1,6 +1,7 @@
 """Trained ResNets as files: safetensors, what they are in the header; never a pickle."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -18,6 +19,10 @@ from ser_features.heads.resnet34 import ResNet34, ResNetShape
 from ser_features.train.resnet_recipes import ResNetConfig
 
 _FORMAT = "serfeat-resnet34-1"
+_KINDS = {
+    "head": str, "upstream": str, "features": str, "frame_norm": str, "vad": bool, "shape": dict,
+    "classes": list, "trained": dict,
+}  # fmt: skip
 _FIELD = "serfeat"
 REPLACED = ("embedding.", "output.")
 """The linear layers: what ``--init-train new`` replaces. ``all`` replaces the last of them."""
@@ -42,13 +47,25 @@ class Header:
     serfeat: str = __version__
 
 
+def check_writable(path: Path) -> None:
+    """Make the folder of a checkpoint; TrainError where the file could not be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainError(f"cannot write {path}: {error.strerror or error}") from error
+    if path.is_dir():
+        raise TrainError(f"cannot write {path}: it is a folder; name a file in it")
+    if not os.access(path.parent, os.W_OK):
+        raise TrainError(f"cannot write {path}: its folder takes no files")
+
+
 def save_checkpoint(path: Path, network: ResNet34, header: Header) -> str:
     """Write weights and header, whole or not at all; sha256 of the file."""
     text = canonical_json({"format": _FORMAT, **asdict(header)})
     weights = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
     partial = path.with_name(path.name + ".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        check_writable(path)
         save_file(weights, partial, {_FIELD: text})
         partial.replace(path)
     except (OSError, SafetensorError) as error:
@@ -61,7 +78,7 @@ def read_header(path: Path) -> Header:
     try:
         with safe_open(path, "pt") as file:
             found = json.loads((file.metadata() or {}).get(_FIELD, "{}"))
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise TrainError(
             f"cannot read the checkpoint {path}: {error}; expected a safetensors file that "
             "'serfeat pretrain' wrote"
@@ -69,6 +86,8 @@ def read_header(path: Path) -> Header:
     try:
         if found.pop("format") != _FORMAT:
             raise KeyError("format")
+        if wrong := [name for name, kind in _KINDS.items() if not isinstance(found[name], kind)]:
+            raise KeyError(wrong[0])
         shape, classes = ResNetShape(**found.pop("shape")), tuple(found.pop("classes"))
         return Header(shape=shape, classes=classes, **found)
     except (AttributeError, KeyError, TypeError) as error:

@@ -1,10 +1,11 @@
 """Recipes of the heads on frames and of the scikit-learn heads. Data only, no torch."""
 
+import math
 from dataclasses import dataclass
 
 from ser_features.errors import TrainError
 from ser_features.registry import Table
-from ser_features.train.recipes import SELECT_METRICS
+from ser_features.train.recipes import SELECT_METRICS, check_lrs
 
 FRAME_HEADS = ("mlp", "attentive", "statistics")
 GIB = 2**30
@@ -46,10 +47,9 @@ class FrameConfig:
         for name in ("hidden", "epochs", "batch", "window_bytes", "memory_bytes", "readers"):
             if not getattr(self, name) > 0:
                 raise TrainError(f"{name} must be above 0, found {getattr(self, name)}")
-        if self.weight_decay < 0:
+        if not 0 <= self.weight_decay < math.inf:
             raise TrainError(f"weight_decay must be 0 or more, found {self.weight_decay}")
-        if not self.lrs or len(set(self.lrs)) < len(self.lrs) or not min(self.lrs) > 0:
-            raise TrainError(f"lrs must be distinct and above 0, at least one, found {self.lrs}")
+        check_lrs(self.lrs)
         _one_of("head", self.head, FRAME_HEADS)
         _one_of("schedule", self.schedule, ("constant", "emobox"))
         _one_of("select", self.select, ("dev", "last"))

@@ -1,5 +1,6 @@
 """Training recipes: every number a head is trained with. Data only, no torch."""
 
+import math
 from dataclasses import dataclass
 
 from ser_features.errors import TrainError
@@ -9,6 +10,12 @@ LR_AUTO = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 """SUPERB's learning-rate grid (``--lr auto``)."""
 
 SELECT_METRICS = ("wa", "uar", "weighted_f1")
+
+
+def check_lrs(lrs: tuple[float, ...]) -> None:
+    """TrainError unless learning rates are distinct, finite and above 0, at least one."""
+    if not lrs or len(set(lrs)) < len(lrs) or not all(0 < lr < math.inf for lr in lrs):
+        raise TrainError(f"lrs must be distinct and above 0, at least one, found {lrs}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +52,10 @@ class SuperbConfig:
             raise TrainError(
                 f"batch {self.batch} is not a multiple of micro_batch {self.micro_batch}"
             )
-        if not self.lrs or len(set(self.lrs)) < len(self.lrs) or not min(self.lrs) > 0:
-            raise TrainError(f"lrs must be distinct and above 0, at least one, found {self.lrs}")
+        check_lrs(self.lrs)
         decays = self.weight_decays
-        if not decays or len(set(decays)) < len(decays) or not min(decays) >= 0:
+        in_range = all(0 <= decay < math.inf for decay in decays)
+        if not decays or len(set(decays)) < len(decays) or not in_range:
             raise TrainError(f"weight decays must be distinct, 0 or more, at least one: {decays}")
         if self.select not in ("dev", "last"):
             raise TrainError(f"select must be dev or last, found {self.select!r}")

@@ -116,7 +116,7 @@ class ResNetRun:
         self._adversary = self._make_adversary(trained)
         self.best = Best()
         self._chosen = copy.deepcopy(self.network.state_dict())
-        if len(fold.train) < 2:
+        if min(len(stage.rows) for stage in self._stages) < 2:
             raise TrainError(f"fold {fold.name!r}: batch normalisation needs two utterances")
 
     def _initialise(self) -> list[nn.Parameter]:

@@ -1,11 +1,12 @@
 """Recipes of the ResNet-34 heads: every number they are trained with. Data only, no torch."""
 
+import math
 from dataclasses import dataclass, fields, replace
 
 from ser_features.errors import TrainError
 from ser_features.heads.table import HEADS
 from ser_features.registry import Table
-from ser_features.train.recipes import SELECT_METRICS
+from ser_features.train.recipes import SELECT_METRICS, check_lrs
 
 GIB = 2**30
 POOLINGS = ("attention", "statistics", "mean")
@@ -87,12 +88,11 @@ class ResNetConfig:
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise TrainError(f"{name} must be {bound} or more, found {getattr(self, name)}")
-        if min(self.momentum, self.weight_decay) < 0:
+        if not all(0 <= number < math.inf for number in (self.momentum, self.weight_decay)):
             raise TrainError("momentum and weight_decay must be 0 or more")
         if not self.chunks or min(self.chunks) < 1:
             raise TrainError(f"chunks must be numbers of frames, at least one, found {self.chunks}")
-        if not self.lrs or len(set(self.lrs)) < len(self.lrs) or not min(self.lrs) > 0:
-            raise TrainError(f"lrs must be distinct and above 0, at least one, found {self.lrs}")
+        check_lrs(self.lrs)
         for name, known in _WORDS.items():
             if getattr(self, name) not in known:
                 raise TrainError(
@@ -157,6 +157,19 @@ paper 4 how it chose one; what it pads with is not printed either."""
 
 PAPER_UPSTREAM = {"resnet34-copypaste": "mfcc", "resnet34-transfer": "logmel"}
 """What each network reads in its paper."""
+
+
+FFT_SIZES = {"logmel": 1024, "mfcc": 512}
+"""Upstreams whose frames tell the energy, and the size of their Fourier transform."""
+
+
+def check_energy(upstream: str) -> None:
+    """TrainError for an upstream whose frames do not tell the energy (fbank is normalised)."""
+    if upstream not in FFT_SIZES:
+        raise TrainError(
+            f"voice activity detection needs the energy, which {upstream!r} does not keep; "
+            f"use {' or '.join(sorted(FFT_SIZES))}, or train without it (--no-vad)"
+        )
 
 
 def is_resnet(head: str) -> bool:

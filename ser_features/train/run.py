@@ -14,9 +14,7 @@ from ser_features.train.cache_augment import CacheAugment
 from ser_features.train.extras import Extras
 from ser_features.train.frame_recipes import FrameConfig
 from ser_features.train.recipes import SuperbConfig
-from ser_features.train.resnet_recipes import (
-    ResNetConfig,
-)
+from ser_features.train.resnet_recipes import ResNetConfig
 from ser_features.train.stack import IndexedFold, index_folds
 from ser_features.train.training import (
     BEST_LAYER,
@@ -25,6 +23,7 @@ from ser_features.train.training import (
     check_recipe,
     check_resnet,
     check_start,
+    check_taken,
     needs_frames,
     parse_lrs,
     parse_numbers,
@@ -39,6 +38,7 @@ __all__ = [
     "check_recipe",
     "check_resnet",
     "check_start",
+    "check_taken",
     "identity_of",
     "init_notes",
     "needs_frames",

@@ -71,7 +71,7 @@ class Strategy:
             (self.ratio is None or 0 < self.ratio < np.inf, "ratio", "above 0"),
             (0 < self.factor <= 1, "factor", "above 0, at most 1"),
             (0 < self.share < 1, "share", "between 0 and 1"),
-            (self.stages >= 2, "stages", "2 or more"),
+            (isinstance(self.stages, int) and self.stages >= 2, "stages", "a whole number from 2"),
             (0 <= self.reversal < np.inf, "reversal", "0 or more"),
         ]
         known = STRATEGIES[self.name]
@@ -80,6 +80,18 @@ class Strategy:
                 raise UsageError(f"{name} must be {expected}, found {getattr(self, name)}")
         assert set(known.parameters) <= {field.name for field in fields(self)}
         return self
+
+    def check_length(self, total: int, what: str) -> None:
+        """UsageError where ``total`` updates or epochs (``what``) would leave out a stage."""
+        fits = {
+            "transfer": 0 < round(self.share * total) < total,
+            "curriculum": self.stages <= total,
+        }
+        if not fits.get(self.name, True):
+            raise UsageError(
+                f"{self.text} has a stage without training in {total} {what}: train longer, or "
+                + ("move share" if self.name == "transfer" else f"use at most {total} stages")
+            )
 
     @property
     def text(self) -> str:
@@ -103,7 +115,7 @@ def parse_strategy(text: str, ratio: float | None = None) -> Strategy:
     kind = STRATEGIES[name]
     values = read_values(rest, kind.parameters, f"strategy {name!r}")
     strategy = Strategy(name, ratio)
-    numbers = {key: int(v) if key == "stages" else v for key, v in values.items()}
+    numbers = {key: int(v) if key == "stages" and v % 1 == 0 else v for key, v in values.items()}
     return replace(strategy, **numbers).validate()  # type: ignore[arg-type]
 
 

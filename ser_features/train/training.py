@@ -17,6 +17,7 @@ from ser_features.train.resnet_recipes import (
     RESNET_RECIPES,
     ResNetConfig,
     ResNetOptions,
+    check_energy,
     is_resnet,
     resnet_config,
 )
@@ -64,17 +65,43 @@ class Training:
     def config(self, head: str) -> Config:
         """All numbers of a head's training. Raises TrainError where one makes no sense."""
         self._check(head)
+        config = self._config(head)
+        if self.strategy is not None:
+            if isinstance(config, SuperbConfig):
+                self.strategy.check_length(config.steps, "updates")
+            elif not isinstance(config, LinearConfig):
+                self.strategy.check_length(config.epochs, "epochs")
+        return config
+
+    def _config(self, head: str) -> Config:
         kind = "mean_layernorm" if self.normalize else "mean"
         if head == "superb":
             return self._superb().validate()
         if is_resnet(head):
             decay = None if self.weight_decays is None else _only(self.weight_decays)
             config = resnet_config(head, self.recipe, self.steps, self.lrs, decay, self.resnet)
-            return self._select(config)
+            return self._select(config).validate()
         if HEADS[head].reads == FRAMES:
             return replace(self._frames(), head=head).validate()
         layers = self.layers or ("all" if head == "layers" else "last")
         return LinearConfig(layers=layers, kind=kind).validate()
+
+    def for_head(self, head: str) -> "Training":
+        """The same without what this head does not take of what several are asked for."""
+        solved, network = head in ("linear", "layers"), is_resnet(head)
+        unknown_recipe = self.recipe is not None and self.recipe not in _recipes_of(head)
+        drops = {
+            "recipe": solved or unknown_recipe,
+            "steps": solved,
+            "lrs": solved,
+            "weight_decays": solved,
+            "layers": network,
+            "normalize": HEADS[head].reads == FRAMES,
+            "resnet": not network,
+        }
+        default = Training()
+        gone = {name: getattr(default, name) for name, drop in drops.items() if drop}
+        return replace(self, **gone)
 
     def describe(self, head: str) -> dict[str, Json]:
         """What of it decides the result: part of the run's key. A checkpoint is its sha256."""
@@ -100,6 +127,8 @@ class Training:
             raise UsageError(f"rate must be between 0 and 1, found {self.rate:g}")
         if self.strategy is not None:
             self.strategy.validate()
+        if self.layers not in (None, "last", "all") and not _is_number(self.layers):
+            raise UsageError(f"layers {self.layers!r}: expected 'last', 'all' or a number from 0")
         self.cache_steps(head)
         asked = {
             "a strategy": self.strategy is not None,
@@ -166,13 +195,35 @@ def check_resnet(options: ResNetOptions, heads: Sequence[str], requests: Sequenc
         )
 
 
+def check_taken(training: Training, heads: Sequence[str]) -> None:
+    """UsageError for options that none of the heads would take."""
+    taken = [training.for_head(HEADS[head].name) for head in heads]
+    lost = [
+        option
+        for name, option in _OPTIONS.items()
+        if all(getattr(one, name) != getattr(training, name) for one in taken)
+    ]
+    if lost:
+        raise UsageError(f"{', '.join(lost)}: none of the heads takes it: {', '.join(heads)}")
+
+
+_OPTIONS = {
+    "steps": "--steps", "lrs": "--lr", "weight_decays": "--weight-decay", "layers": "--layers",
+    "normalize": "--normalize",
+}  # fmt: skip
+
+
 def check_start(training: Training, head: str, request: str) -> None:
-    """TrainError where training would start from a checkpoint of other options."""
-    config = training.config(head)
-    if isinstance(config, ResNetConfig) and config.init is not None:
+    """TrainError where a ResNet could not be trained on the frames, or not from its checkpoint."""
+    config, upstream = training.config(head), parse_request(request).name
+    if not isinstance(config, ResNetConfig):
+        return
+    if config.vad:
+        check_energy(upstream)
+    if config.init is not None:
         from ser_features.train.checkpoint import check_options
 
-        check_options(config, parse_request(request).name)
+        check_options(config, upstream)
 
 
 def _recipes_of(head: str) -> Mapping[str, Config]:
@@ -189,6 +240,10 @@ def _sha256_of(checkpoint: str | None) -> str | None:
             f"cannot read the checkpoint {checkpoint}: {error.strerror or error}; "
             "'serfeat pretrain' writes one"
         ) from error
+
+
+def _is_number(text: str | None) -> bool:
+    return text is not None and text.isascii() and text.isdecimal()
 
 
 def _only(decays: tuple[float, ...]) -> float:

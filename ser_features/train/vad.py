@@ -13,13 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ser_features.errors import TrainError
+from ser_features.train.resnet_recipes import FFT_SIZES, check_energy
 from ser_features.upstreams.kaldi import cepstra_to_log_mel
 
 THRESHOLD, MEAN_SCALE = 5.5, 0.5
 PROPORTION, CONTEXT = 0.12, 2
-_FFT = {"logmel": 1024, "mfcc": 512}
-"""Upstreams whose frames tell the energy, and the size of their Fourier transform."""
 
 
 def log_energy(frames: Tensor, upstream: str) -> Tensor:
@@ -27,14 +25,10 @@ def log_energy(frames: Tensor, upstream: str) -> Tensor:
 
     Raises TrainError for an upstream whose frames do not tell the energy (fbank is normalised).
     """
-    if upstream not in _FFT:
-        raise TrainError(
-            f"voice activity detection needs the energy, which {upstream!r} does not keep; "
-            f"use {' or '.join(sorted(_FFT))}, or train without it"
-        )
+    check_energy(upstream)
     log_mel = cepstra_to_log_mel(frames.double()) if upstream == "mfcc" else frames.double()
     # Parseval: the bins up to Nyquist hold half of fft * energy
-    return log_mel.logsumexp(dim=1) - math.log(_FFT[upstream] / 2) + 2 * math.log(32768)
+    return log_mel.logsumexp(dim=1) - math.log(FFT_SIZES[upstream] / 2) + 2 * math.log(32768)
 
 
 def voiced(energy: Tensor) -> Tensor:

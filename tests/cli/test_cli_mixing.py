@@ -123,6 +123,8 @@ def test_records_run_again_from_themselves(folder: Path, more: tuple[str, ...]) 
         (("--added", "nowhere"), "expected NAME=PATH"),
         (("--cache-augment", "time-mask"), "needs a head on frames"),
         (("--select", "best"), "select must be dev or last"),
+        (("--cache-augment", "copypaste-n"), "joins neutral utterances, and no class is"),
+        (("--heads", "mlp", "--normalize"), "--normalize: none of the heads takes it: mlp"),
     ],
 )
 def test_what_does_not_go_together_is_refused(

@@ -157,11 +157,14 @@ def test_what_makes_no_sense_is_said(
         (("--task", "language"), "task must be one of speaker, emotion, found 'language'"),
         (("--dev-share", "1"), "the dev share must lie between 0 and 1"),
         (("--head", "mlp"), "head 'mlp' cannot be pretrained"),
+        (("--upstream", "fbank"), "voice activity detection needs the energy"),
+        (("--out", "corpus/made.csv/net.safetensors"), "cannot write corpus/made.csv/net.safe"),
     ],
 )
 def test_pretraining_that_makes_no_sense_is_said(
-    made: Path, args: tuple[str, ...], message: str
+    made: Path, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], message: str
 ) -> None:
+    monkeypatch.chdir(made)
     done = pretrain(made, "wrong.safetensors", *args)
     assert done.status in (1, 2)
     assert message in done.error

@@ -34,6 +34,19 @@ def test_the_same_numbers_come_out(made: Path, head: str) -> None:
     assert f"{path}: all 32 predictions are the same" in done.err
 
 
+def test_an_option_of_another_head_does_not_stand_in_the_way(made: Path) -> None:
+    done = serfeat(
+        "bench", "--manifest", made / "corpus" / "made.csv", "--upstreams", "logmel",
+        "--heads", "superb,mlp", "--recipe", "data2vec-ser", "--steps", 3, "--normalize",
+        "--store", made / "store", "--results", made / "several",
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    paths = sorted((made / "several").rglob("logmel--*.json"))
+    assert len(paths) == 2
+    for path in paths:
+        assert serfeat("rerun", path).status == 0
+
+
 def test_other_predictions_are_counted(made: Path, tmp_path: Path) -> None:
     (path,) = records(made, "logmel--superb--*.json")
     record = load_record(path)

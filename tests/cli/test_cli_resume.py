@@ -171,7 +171,7 @@ def test_other_numbers_are_another_run(
 ) -> None:
     for more in ((), ("--normalize",), ("--lr", "0.1"), ("--steps", 5), ("--protocol", "kfold:3"),
                  ("--protocol", "kfold:3", "--fold-seed", 2), ("--labels", "sad,angry"),
-                 ("--heads", "linear")):  # fmt: skip
+                 ("--heads", "superb,linear")):  # fmt: skip
         done = bench(corpus, *more)
         assert done.status == 0, done.err
     assert len(trained) == 8

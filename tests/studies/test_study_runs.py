@@ -96,7 +96,7 @@ def test_upstreams(iemocap: Any, tmp_path: Path, monkeypatch: Any) -> None:
 
 def test_synthetic(iemocap: Any, other: Any, tmp_path: Path, monkeypatch: Any) -> None:
     use_fake(monkeypatch)
-    request = Request((iemocap, other), ("fake",), steps=3, ratios=(0.25, 0.5))
+    request = Request((iemocap, other), ("fake",), steps=10, ratios=(0.25, 0.5))
     outcome = check("synthetic", request, tmp_path)
     ways, layers, amounts = outcome.tables
     paper = read_paper("ptm-llm-tts")
@@ -264,7 +264,7 @@ def test_dry_run_counts_what_is_on_record(
     iemocap: Any, other: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
     use_fake(monkeypatch)
-    request = Request((iemocap, other), ("fake",), steps=3, ratios=(0.25,))
+    request = Request((iemocap, other), ("fake",), steps=10, ratios=(0.25,))
     run_study(STUDIES["synthetic"], request, tmp_path / "store", tmp_path / "results")
     paths = list((tmp_path / "results").rglob("fake--mlp--*.json"))
     for path in sorted(paths)[:2]:

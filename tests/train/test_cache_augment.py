@@ -220,6 +220,9 @@ def test_trained_runs_learn_and_do_not_depend_on_their_neighbours(name: str) -> 
         (("layer-mask:p=1.5",), "p=1.5 makes no sense"),
         (("mixup", "copypaste-se"), "one that pairs"),
         (("time-mask",), "needs a head on frames"),
+        (("feature-mask:masks=inf",), "masks=inf makes no sense"),
+        (("feature-mask:masks=1.5",), "masks=1.5 makes no sense"),
+        (("feature-mask:masks=1e9",), r"masks=1e\+09 makes no sense"),
     ],
 )
 def test_what_makes_no_sense_is_refused(texts: tuple[str, ...], error: str) -> None:

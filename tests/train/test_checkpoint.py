@@ -12,6 +12,7 @@ from ser_features.train.checkpoint import (
     Header,
     check_init,
     check_options,
+    check_writable,
     load_init,
     read_header,
     save_checkpoint,
@@ -113,6 +114,15 @@ def test_what_does_not_fit_is_answered_with_options(tmp_path: Path) -> None:
     )
 
 
+def test_a_place_that_takes_no_checkpoint_is_named_before_training(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "file" / "net.safetensors"):
+        with pytest.raises(TrainError, match=f"cannot write {path}"):
+            check_writable(path)
+    check_writable(tmp_path / "new" / "net.safetensors")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
 def test_files_that_are_no_checkpoint_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     run = _checkpoint(path)
@@ -127,6 +137,10 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainError, match="does not say that it is a ResNet-34 of serfeat"):
         read_header(path)
     header = _header(run, QUICK)
+    for name, value in (("trained", "much"), ("features", 3), ("vad", None), ("classes", "ab")):
+        save_checkpoint(path, run.network, replace(header, **{name: value}))
+        with pytest.raises(TrainError, match=f"does not say .*'{name}'"):
+            read_header(path)
     save_checkpoint(path, run.network, header)
     with safe_open(path, "pt") as file:
         metadata = file.metadata()

@@ -16,6 +16,7 @@ from resnet_factory import (
     planted_view,
     started,
 )
+from ser_features.errors import TrainError
 from ser_features.train import resnet
 from ser_features.train.cache_augment import CacheAugment, parse_cache
 from ser_features.train.chunks import Batch, Chunk, draw_epoch
@@ -70,6 +71,13 @@ def test_a_transfer_trains_on_the_added_then_on_the_real_at_a_lower_rate(
     (outcome,) = run_resnet(planted_view(), planted_labels(), [FOLD], [0], config, extras=extras)
     assert seen == [(set(range(8)), 3e-3), (set(range(8, 20)), pytest.approx(3e-4))]
     assert len(outcome.schedule) == 2
+
+
+def test_a_stage_of_one_utterance_is_refused() -> None:
+    added = np.arange(COUNT) == 3
+    extras = replace(no_extras(COUNT), added=added, strategy=Strategy("transfer"))
+    with pytest.raises(TrainError, match="'f': batch normalisation needs two utterances"):
+        run_resnet(planted_view(), planted_labels(), [FOLD], [0], QUICK, extras=extras)
 
 
 def test_copypaste_joins_chunks_of_the_same_class_in_its_share_of_the_minibatches(
