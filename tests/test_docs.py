@@ -2,11 +2,17 @@
 
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import typer.main
 
+from ser_features.augment.parse import parse_augmentation
+from ser_features.corpora.table import CORPORA
+from ser_features.heads.table import HEADS
+from ser_features.studies.table import STUDIES
+from ser_features.train.strategies import parse_strategy
 from ser_features.upstreams.catalog import CATALOG
 from ser_features.upstreams.request import parse_request
 from ser_features_cli.main import app
@@ -48,11 +54,30 @@ def test_a_documented_command_and_its_options_exist(page, words):
     assert set(options) <= known, page
 
 
+def values(words: list[str], option: str) -> list[str]:
+    """What follows an option, wherever it stands."""
+    return [after for word, after in pairwise(words) if word == option]
+
+
 def test_documented_upstreams_are_in_the_catalogue():
     for _, words in commands():
-        if "--upstreams" in words:
-            for text in words[words.index("--upstreams") + 1].split(","):
-                assert parse_request(text).target in CATALOG
+        for text in values(words, "--upstreams"):
+            for one in text.split(","):
+                assert parse_request(one).target in CATALOG
+
+
+@pytest.mark.parametrize(("page", "words"), commands(), ids=lambda value: str(value)[:60])
+def test_what_a_documented_command_names_exists(page, words):
+    if words[0] == "study":
+        assert words[1] in STUDIES, page
+    for text in values(words, "--corpus"):
+        assert text.partition("=")[0] in CORPORA, page
+    for text in (*values(words, "--augment"), *values(words, "--test-condition")):
+        assert parse_augmentation(text) is not None, page
+    for text in values(words, "--strategy"):
+        assert parse_strategy(text), page
+    for text in (*values(words, "--head"), *values(words, "--heads")):
+        assert all(one in HEADS for one in text.split(",")), page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

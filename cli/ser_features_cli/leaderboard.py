@@ -18,7 +18,9 @@ TABLE = "table"
 
 ResultsOption = Annotated[
     list[Path],
-    typer.Option("--results", help="A folder of run records; repeat it to merge machines."),
+    typer.Option(
+        "--results", help="A folder of run records; repeat it to merge machines.", metavar="FOLDER"
+    ),
 ]
 FormatOption = Annotated[
     str, typer.Option("--format", help="table, markdown, csv, json, latex or html.")

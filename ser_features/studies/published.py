@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -50,13 +50,17 @@ class PublishedTable:
 
 @dataclass(frozen=True, slots=True)
 class Paper:
-    """A paper's tables. ``text`` is the file they were read from, ``unread`` what it lacks."""
+    """A paper's tables. ``text`` is the file they were read from, ``unread`` what it lacks.
+
+    ``facts`` are what it prints of upstreams: pre-training corpus, millions of parameters.
+    """
 
     title: str
     authors: str
     text: str
     unread: tuple[str, ...]
     tables: tuple[PublishedTable, ...]
+    facts: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def table(self, name: str, **wanted: object) -> PublishedTable | None:
         """The first table called ``name`` whose fields are as wanted.

@@ -1,5 +1,9 @@
 """Paper 1, Table 1: upstreams under SUPERB's setting."""
 
+from collections.abc import Sequence
+
+from ser_features.report.document import Block, Grid
+from ser_features.runs import CLEAN
 from ser_features.studies.protocols import (
     FOUR,
     common_labels,
@@ -11,6 +15,7 @@ from ser_features.studies.protocols import (
 from ser_features.studies.published import read_paper
 from ser_features.studies.spec import (
     Entry,
+    Evidence,
     Plan,
     Request,
     Study,
@@ -63,7 +68,21 @@ def plan(request: Request) -> Plan:
                 figure="bars",
             )
         )  # fmt: skip
-    return Plan(tuple(tables), tuple(dict.fromkeys(deviations)))
+    return Plan(tuple(tables), tuple(dict.fromkeys(deviations)), more=sizes)
+
+
+def sizes(evidence: Evidence) -> Sequence[Block]:
+    """Table 1's other columns: parameters of what was run, beside what the paper prints."""
+    trials = {t.upstream: t for t, _ in evidence.records if isinstance(t, Trial)}
+    facts, rows = read_paper("ptm-llm-tts").facts, []
+    for upstream, trial in trials.items():
+        name = parse_request(upstream).name
+        number = evidence.sets(trial)[CLEAN].provenance.get("num_parameters")
+        ours = f"{number / 1e6:.2f}" if isinstance(number, int) else ""
+        corpus, printed = facts.get(name, ("", ""))
+        rows.append((name, corpus, ours, printed))
+    columns = ("upstream", "pre-training corpus, paper", "parameters, M", "parameters, M, paper")
+    return [Grid("Table 1: size of the upstreams", columns, tuple(rows), names=2)]
 
 
 UPSTREAMS = Study(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ser_features.studies.published import read_paper
+from ser_features.studies.upstreams import NAMES
 
 PAPERS = ["ptm-llm-tts", "copypaste", "domain-mismatch", "spectrogram"]
 NUMBER = re.compile(r"[-–]?\d*\.?\d+")
@@ -28,6 +29,16 @@ def test_each_row_stands_in_one_line_of_the_text(shared: Path, name: str) -> Non
             printed = [value for value in values if value is not None]
             found = any(all(forms(v) & line for v in printed) for line in lines)
             assert found, (table.id, row, values)
+
+
+def test_facts_of_upstreams_stand_in_one_line_of_the_text(shared: Path) -> None:
+    paper = read_paper("ptm-llm-tts")
+    lines = (shared / "papers" / paper.text).read_text(encoding="utf-8").splitlines()
+    assert set(paper.facts) == set(NAMES)
+    for name, (corpus, number) in paper.facts.items():
+        (score,) = paper.tables[0].rows[name]
+        printed = (f"{number}M", corpus, f"{score:.2f}")
+        assert any(all(each in line for each in printed) for line in lines), name
 
 
 @pytest.mark.parametrize("name", PAPERS)

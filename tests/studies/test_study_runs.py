@@ -85,6 +85,7 @@ def test_upstreams(iemocap: Any, tmp_path: Path, monkeypatch: Any) -> None:
     assert "64.9" in words
     assert "wavlm-base-plus" in words, "rows of the paper that were not run are there too"
     assert "deviation: 2 updates or epochs as asked" in words
+    assert "| hubert-base | LS 960 hr | 0.00 | 94.68 |" in words, "the fake is tiny"
     # runs that another command adds to a record do not change the table
     where = (tmp_path / "store", tmp_path / "results")
     more = run_study(STUDIES["upstreams"], replace(request, seeds=3), *where)
