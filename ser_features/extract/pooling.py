@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from ser_features.upstreams.waves import on_device
+from ser_features.upstreams.waves import on_device, valid
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def _pool_each(hidden: Tensor, num_frames: Sequence[int]) -> tuple[Tensor, ...]:
 def _pool_padded(hidden: Tensor, num_frames: Sequence[int]) -> tuple[Tensor, ...]:
     """Three tensors [B, L, D], layer by layer over the padded batch: few launches on a GPU."""
     counts = on_device(num_frames, hidden.device)
-    mask = (torch.arange(hidden.shape[2], device=hidden.device) < counts[:, None])[..., None]
+    mask = valid(num_frames, hidden.shape[2], hidden.device)[..., None]
     layers = [_pool_layer(layer.float(), mask, counts[:, None]) for layer in hidden]
     return tuple(torch.stack(parts, 1) for parts in zip(*layers, strict=True))
 

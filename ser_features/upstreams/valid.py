@@ -39,13 +39,13 @@ class ValidGroups(nn.Module):
         return normed.to(x)
 
     def padded(self, x: Tensor, ends: Sequence[int]) -> Tensor:
-        """``forward`` in as many kernels for any batch, without a masked copy of ``x``.
+        """``forward`` in as many kernels for any batch, without a copy of ``x``.
 
         Each frame has its mean and variance; the mask is on those. A variance is that within
         frames and that between them. Then one scaling, as of a norm without mask.
         """
         rows = x.view(len(x), self.groups, -1, x.shape[-1])  # [B, G, C / G, T]
-        var, mean = torch.var_mean(rows.float(), dim=2, correction=0)  # of each frame: [B, G, T]
+        var, mean = _frame_stats(rows)
         padding = ~valid(ends, x.shape[-1], x.device)[:, None]
         counts = on_device(ends, x.device)[:, None, None]
         centre = mean.masked_fill_(padding, 0.0).sum(2, keepdim=True) / counts  # [B, G, 1]
@@ -58,3 +58,13 @@ class ValidGroups(nn.Module):
         else:
             shift = -centre * scale
         return torch.addcmul(shift, x, scale, out=torch.empty_like(x))
+
+
+def _frame_stats(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Variance and mean, float32 [B, G, T], of every frame of [B, G, C, T]."""
+    if rows.dtype == torch.float32:
+        return torch.var_mean(rows, dim=2, correction=0)
+    # What this loses beside a large mean, half precision never had; var_mean would need a copy.
+    mean = rows.mean(dim=2, dtype=torch.float32)
+    norm = torch.linalg.vector_norm(rows, dim=2, dtype=torch.float32)
+    return (norm.square() / rows.shape[2] - mean.square()).clamp_(min=0.0), mean

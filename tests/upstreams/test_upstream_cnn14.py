@@ -77,8 +77,8 @@ def test_layers_are_the_published_blocks(published, noise):
     max_examples=4, deadline=None, derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )  # fmt: skip
-@given(lengths=st.lists(st.integers(4960, 16000), min_size=2, max_size=3))
-@example(lengths=[4960, 15999, 10080])
+@given(lengths=st.lists(st.integers(4960, 10300), min_size=2, max_size=2))
+@example(lengths=[4960, 10239, 10080])
 def test_a_batch_changes_nothing(lengths, published, noise, gpu_layout):
     upstream = load_upstream(f"cnn14-16k={published[0]}")
     waves = noise(*lengths)
@@ -104,12 +104,18 @@ def test_untrained_control_at_32_khz(noise):
     assert torch.isfinite(out.hidden).all()
 
 
-def test_half_precision_keeps_the_front_end(published, noise):
+def test_half_precision_keeps_the_front_end(published, noise, gpu_layout):
     full = load_upstream(f"cnn14-16k={published[0]}")
     half = load_upstream(f"cnn14-16k={published[0]}", precision="bfloat16")
     assert half.info.identity != full.info.identity
-    a, b = (one.encode(noise(8000)).hidden.float() for one in (full, half))
-    assert (a - b).square().mean().sqrt() <= 0.05 * a.square().mean().sqrt()
+    waves = noise(8000, 12000)
+    want = full.encode(waves[:1]).hidden[:, 0]
+    outs = [half.encode(waves[:1])]
+    with gpu_layout():
+        outs.append(half.encode(waves))
+    for out in outs:
+        error = out.hidden[:, 0, :1].float() - want
+        assert error.square().mean().sqrt() <= 0.05 * want.square().mean().sqrt()
 
 
 def test_the_wrong_rate_is_named(published):

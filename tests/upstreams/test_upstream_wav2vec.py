@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from s3prl_process import run_s3prl
 from ser_features.errors import UpstreamError
 from ser_features.upstreams.load import load_upstream
 from ser_features.upstreams.native import parse_convs
+from ser_features.upstreams.valid import ValidGroups
 
 KINDS = ("plain", "gumbel", "separate", "kmeans", "bare")
 TINY = {
@@ -83,6 +85,52 @@ def test_a_batch_changes_nothing(quantizer, lengths, tmp_path_factory, noise, gp
         alone = upstream.encode([wave]).hidden[:, 0]
         for one in (out, padded):
             assert distance(one.hidden[:, b, :end], alone) <= 1e-5
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_is_near(precision, noise, gpu_layout, distance):
+    full = load_upstream("wav2vec@random:0")
+    half = load_upstream("wav2vec@random:0", precision=precision)
+    waves = noise(1600, 700, 465)
+    outs = [half.encode(waves)]
+    with gpu_layout():
+        outs.append(half.encode(waves))
+        alone = [half.encode([wave]).hidden[:, 0].float() for wave in waves]
+    limit = 0.05 if precision == "bfloat16" else 0.01
+    for b, wave in enumerate(waves):
+        want = full.encode([wave]).hidden[:, 0]
+        for out in outs:
+            got = out.hidden[:, b, : out.num_frames[b]]
+            assert got.dtype == getattr(torch, precision)
+            assert 1e-5 < distance(got.float(), want) < limit
+        assert distance(got.float(), alone[b]) < limit / 2
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    ends=st.lists(st.integers(1, 40), min_size=1, max_size=4), groups=st.sampled_from([1, 2, 8]),
+    affine=st.booleans(), offset=st.sampled_from([0.0, 3.0, -40.0]),
+    precision=st.sampled_from(["float32", "bfloat16", "float16"]),
+)  # fmt: skip
+def test_both_forms_of_the_norm_are_group_norm_alone(ends, groups, affine, offset, precision):
+    """What lies in the padding does not matter, nor a mean far from zero."""
+    torch.manual_seed(sum(ends))
+    dtype = getattr(torch, precision)
+    norm = ValidGroups(groups, 16, affine=affine).requires_grad_(False)
+    for weight in norm.parameters():
+        weight.normal_()
+    norm, x = norm.to(dtype), (offset + torch.randn(len(ends), 16, max(ends))).to(dtype)
+    for b, end in enumerate(ends):
+        x[b, :, end:] = 1000.0
+    weights = [None if w is None else w.double() for w in (norm.weight, norm.bias)]
+    limit = {"float32": 3e-5, "float16": 2e-3, "bfloat16": 2e-2}[precision]
+    for form in (norm.each, norm.padded):
+        y = form(x, ends)
+        assert y.dtype == dtype
+        assert torch.isfinite(y).all()
+        for b, end in enumerate(ends):
+            want = F.group_norm(x[b : b + 1, :, :end].double(), groups, *weights)[0]
+            torch.testing.assert_close(y[b, :, :end].double(), want, rtol=limit, atol=limit)
 
 
 def test_a_frame_of_padding_would_be_seen_by_the_plain_norm(noise):
