@@ -52,6 +52,11 @@ class Batch(local):
             row[end:].zero_()
 
 
+def joined(rows: Sequence[Tensor]) -> Tensor:
+    """What ``Batch.rows`` took apart; a whole batch is not copied."""
+    return rows[0] if len(rows) == 1 else torch.cat(list(rows), dim=1)
+
+
 class Rowwise(nn.Module):
     """A module on [B, T, D] that mixes frames, run on each utterance of a packed batch."""
 
@@ -61,7 +66,7 @@ class Rowwise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, D] to [B, T, D], or [1, S, D] to [1, S, D]."""
-        return torch.cat([self.module(row) for row in self.batch.rows(x)], dim=1)
+        return joined([self.module(row) for row in self.batch.rows(x)])
 
 
 class ValidFrames(nn.Module):
@@ -108,7 +113,7 @@ class Attention(nn.Module):
         """Attention within each row; a row's bias is added to its scores, or masks them."""
         rows = self.batch.rows(self.qkv(hidden))
         mixed = [self._attend(row, bias) for row, bias in zip(rows, biases, strict=True)]
-        out: Tensor = self.out_proj(torch.cat(mixed, dim=1))
+        out: Tensor = self.out_proj(joined(mixed))
         return out
 
     def _attend(self, qkv: Tensor, bias: Tensor | None) -> Tensor:

@@ -176,17 +176,9 @@ def wav2vec_shape(
                 raise UpstreamError(f"{where}: {text}")
         for name in ("conv_feature_layers", "conv_aggregator_layers"):
             picked[name] = parse_convs(picked[name])
-        for name in ("activation", "vq_type"):
-            picked[name] = _word(picked.get(name, getattr(Wav2VecShape, name, None)), name)
         return check_shape(Wav2VecShape(**picked), where)
     except (KeyError, TypeError, ValueError, SyntaxError, RecursionError, MemoryError) as error:
         raise UpstreamError(f"{where} is not a wav2vec configuration: {error}") from error
-
-
-def _word(value: Any, name: str) -> str:
-    default = {"activation": "relu", "vq_type": "none"}[name]
-    text = str(getattr(value, "value", value))
-    return text if isinstance(value, str) or hasattr(value, "value") else default
 
 
 def parse_convs(text: Any) -> Convs:

@@ -3,6 +3,8 @@
 Parameter names are fairseq's, so that its checkpoints load.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -47,7 +49,7 @@ class KmeansQuantizer(nn.Module):
         conv = nn.Conv1d(dim, dim, kernel_size=1, groups=groups, bias=False)
         self.projection = nn.ModuleList([conv, ValidGroups(groups, dim)])
 
-    def forward(self, x: Tensor, ends: list[int]) -> Tensor:
+    def forward(self, x: Tensor, ends: Sequence[int]) -> Tensor:
         """Code vectors [B, V, T] of features whose valid frames are ``ends`` [B]."""
         conv, norm = self.projection
         projected: Tensor = norm(conv(x), ends)

@@ -145,7 +145,7 @@ def _indexed(index: Path) -> tuple[str, ...]:
     if not isinstance(parts, dict) or not parts:
         raise UpstreamError(f"{index} has no 'weight_map' of keys to files")
     names = sorted({str(name) for name in parts.values()})
-    suffix = SAFETENSORS[-12:] if SAFETENSORS in index.name else PICKLED[-4:]
+    suffix = Path(SAFETENSORS if SAFETENSORS in index.name else PICKLED).suffix
     for name in names:
         if Path(name).name != name or not name.endswith(suffix):
             raise UpstreamError(f"{index} names {name!r}; expected {suffix} files beside it")

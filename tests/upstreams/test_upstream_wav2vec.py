@@ -175,6 +175,7 @@ def test_nothing_in_a_checkpoint_runs(tmp_path):
         ({"conv_aggregator_layers": "[(48, 2, 1)]"}, r"widths \[32, 48\]"),
         ({"vq_type": "other"}, "quantizer 'other'"),
         ({"vq_vars": 17, "vq_type": "gumbel"}, "weights"),
+        ({"activation": 5}, "activation is '5'; expected a word"),
         ({"vq_dim": 16}, "vq_dim is 16; expected 32, or 0 for it"),
         ({"vq_groups": 3}, "3 groups of 16 codes; expected"),
         ({"vq_groups": 0}, "0 groups of 16 codes; expected"),
