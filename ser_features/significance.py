@@ -5,7 +5,7 @@ speakers are not known (or there is only one) it is the utterance, and the resul
 estimated is how well these trained heads do on new speakers; training is not repeated.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -135,14 +135,21 @@ def _bootstrap(
 ) -> tuple[Floats, str, int]:
     """The metric of each resample, and what and how many were resampled."""
     cluster, sizes, unit = clusters_of(outcomes)
+    values = [
+        resampled(outcomes, cluster, weights, metric, estimator)
+        for weights in _drawn(outcomes, sizes, num_resamples, seed)
+    ]
+    return np.concatenate(values), unit, int(sizes.sum())
+
+
+def _drawn(outcomes: Outcomes, sizes: Ints, num_resamples: int, seed: int) -> Iterator[Floats]:
+    """Weights [B, cluster] of as many units as there are, drawn with replacement, in parts."""
     num_units, rng = int(sizes.sum()), np.random.default_rng(seed)
     num_cells = (int(outcomes.fold.max()) + 1) * outcomes.num_labels**2
-    batch, values = max(1, _CELLS // max(len(sizes), num_cells)), []
+    batch = max(1, _CELLS // max(len(sizes), num_cells))
     for start in range(0, num_resamples, batch):
         count = min(batch, num_resamples - start)
-        draws = rng.multinomial(num_units, sizes / num_units, size=count)  # [B, cluster]
-        values.append(resampled(outcomes, cluster, draws / sizes, metric, estimator))
-    return np.concatenate(values), unit, num_units
+        yield rng.multinomial(num_units, sizes / num_units, size=count) / sizes
 
 
 def compare(
@@ -204,16 +211,12 @@ def difference_interval(
     if not paired(first, second):
         raise ValueError("the two systems were not tested on the same utterances and folds")
     cluster, unit = units_of(first)
-    num_units, rng = int(cluster.max()) + 1, np.random.default_rng(seed)
-    batch, values = max(1, _CELLS // num_units), []
-    for start in range(0, num_resamples, batch):
-        count = min(batch, num_resamples - start)
-        draws = rng.multinomial(num_units, np.full(num_units, 1 / num_units), size=count)
-        weights = draws.astype(np.float64)
-        values.append(
-            resampled(first, cluster, weights, metric, estimator)
-            - resampled(second, cluster, weights, metric, estimator)
-        )
+    num_units = int(cluster.max()) + 1
+    values = [
+        resampled(first, cluster, weights, metric, estimator)
+        - resampled(second, cluster, weights, metric, estimator)
+        for weights in _drawn(first, np.ones(num_units, np.int64), num_resamples, seed)
+    ]
     low, high = _percentiles(np.concatenate(values), num_units, level)
     return Interval(low, high, unit, num_units)
 
