@@ -112,16 +112,31 @@ def _warnings(record: RunRecord, conflict: bool) -> dict[str, bool]:
 
 
 def _remarks(record: RunRecord, absent: Sequence[tuple[str, int]]) -> list[str]:
-    """Sentences of this row: the audit's, then what is missing."""
+    """Sentences of this row: the audit's, then what was heard of domains and what is missing."""
     sentences = record.audit.get("sentences")
     remarks = [str(each) for each in sentences] if isinstance(sentences, list | tuple) else []
     if record.num_rejects:
         remarks.append(f"{record.num_rejects} utterances were rejected and are not scored")
+    remarks += domain_remarks(record)
     if absent:
         shown = ", ".join(f"{fold} (seed {seed})" for fold, seed in absent[:4])
         more = f" and {len(absent) - 4} more" if len(absent) > 4 else ""
         remarks.append(f"{len(absent)} of {len(record.expected)} folds missing: {shown}{more}")
     return remarks
+
+
+def domain_remarks(record: RunRecord) -> list[str]:
+    """How well adversarial training's classifier told added from real data; else nothing."""
+    curves = [[heard for _, heard in s.domain_curve] for s in record.scores if s.domain_curve]
+    if not curves:
+        return []
+    best = np.mean([max(curve) for curve in curves])
+    last = np.mean([curve[-1] for curve in curves])
+    return [
+        "the domain classifier tells added from real data with a balanced accuracy of "
+        f"{100 * best:.1f} % at its best and {100 * last:.1f} % at the end (mean over folds and "
+        "seeds; chance is 50 %)"
+    ]
 
 
 def _data(record: RunRecord) -> str:

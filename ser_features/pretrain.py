@@ -200,6 +200,12 @@ def _held_out(classes: Mapping[str, str], options: PretrainOptions) -> set[str]:
     return held
 
 
+def _copies_of(extraction: Options) -> dict[str, Json]:
+    """How copies were drawn; nothing without them."""
+    drawn: dict[str, Json] = {"copies": extraction.copies, "augment_seed": extraction.seed}
+    return drawn if extraction.augment else {}
+
+
 def _save(
     run: ResNetRun,
     names: tuple[str, ...],
@@ -214,6 +220,7 @@ def _save(
         "task": options.task,
         "corpora": [one.corpus for one in manifests],
         "augment": list(options.extraction.augment),
+        **_copies_of(options.extraction),
         "seed": options.seed,
         "recipe": options.training.describe(options.head),
         "num_train": len(run.fold.train),

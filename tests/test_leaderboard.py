@@ -89,6 +89,17 @@ def test_an_incomplete_row_has_no_score_but_says_what_is_missing():
     assert row.remarks == ("1 of 20 folds missing: fold09 (seed 1)",)
 
 
+def test_a_row_says_what_the_domain_classifier_heard():
+    record = make_record()
+    first, *rest = record.scores
+    heard = [replace(first, domain_curve=((10, 0.9), (20, 0.5)))]
+    heard += [replace(one, domain_curve=((10, 0.7), (20, 0.6))) for one in rest]
+    (row,) = rows_of(replace(record, scores=tuple(heard)))
+    (remark,) = (one for one in row.remarks if "domain" in one)
+    assert "of 72.0 % at its best and 59.0 % at the end" in remark
+    assert not any("domain" in one for one in rows_of(record)[0].remarks)
+
+
 def test_planted_tie_shares_the_mark_and_planted_difference_does_not():
     rows = by_upstream(
         make_record("best", 0.9, draw=1),

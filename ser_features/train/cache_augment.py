@@ -54,7 +54,6 @@ copies to the epoch."""
 
 MOST_MASKS = 100
 PAIRING = ("mixup", "copypaste-se", "copypaste-n", "copypaste-n+se")
-AXES = ("time", "feature", "layer")
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,7 @@ def test_augmented_copies_join_the_training_side(made: Path) -> None:
     plain, more = (read_header(made / f"{n}.safetensors").trained for n in ("net", "aug"))
     assert more["num_dev"] == plain["num_dev"]
     assert more["num_train"] == 3 * plain["num_train"]
+    assert (more["augment"], more["copies"], more["augment_seed"]) == ([augment], 2, 0)
 
 
 def test_bench_starts_from_it_and_the_record_runs_again(made: Path) -> None:
