@@ -15,6 +15,7 @@ import datetime
 import json
 import os
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
@@ -179,6 +180,7 @@ def measure(
         cpu.append(time.process_time() - used)
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["python", *sys.argv]),
         "machine": before,
         "setting": {k: getattr(setting, k) for k in setting.__dataclass_fields__},
         "runs": setting.folds * setting.seeds * len(config.lrs),

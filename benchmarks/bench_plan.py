@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import numpy as np
 import soundfile
-from bench_heads import RESULTS
+from bench_heads import RESULTS, machine
 
 from ser_features.extract.plan import batches
 from ser_features.extract.shards import CUDA_BATCH
@@ -85,6 +85,7 @@ def main() -> None:
     result = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["python", *sys.argv]),
+        "machine": machine("cpu"),
         "corpora": {
             name.partition("=")[0]: [measure(name, rows) for rows in args.rows] for name in corpora
         },

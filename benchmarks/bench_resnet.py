@@ -13,9 +13,7 @@ resnet34-transfer. Writes results/resnet-cpu-DATE.json.
 import argparse
 import datetime
 import json
-import os
-import platform
-import statistics
+import shlex
 import sys
 import time
 from dataclasses import replace
@@ -24,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
+from bench_heads import RESULTS, machine, spread
 from torch.nn.functional import cross_entropy
 
 from ser_features.records import FeatureSetSpec
@@ -34,8 +33,6 @@ from ser_features.train.spectrograms import Spectrograms
 from ser_features.train.stack import IndexedFold, Run
 from ser_features.upstreams.kaldi import num_frames
 from ser_features.views import FrameView
-
-RESULTS = Path(__file__).parent / "results"
 
 
 class Noise:
@@ -100,10 +97,6 @@ def epoch_seconds(run: ResNetRun, number: int) -> float:
     return time.perf_counter() - begun
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    return {"min": min(values), "median": statistics.median(values), "max": max(values)}
-
-
 def measure(lengths: list[int], bands: int, rounds: int, plain_batch: int) -> dict[str, object]:
     config = replace(RESNET_RECIPES["copypaste"], vad=False)  # random frames have no voice
     ours = started(config, lengths, bands)
@@ -123,21 +116,6 @@ def measure(lengths: list[int], bands: int, rounds: int, plain_batch: int) -> di
     }
 
 
-def machine() -> dict[str, object]:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": names[0] if names else platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "load_1min": round(os.getloadavg()[0], 2),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "command": " ".join(sys.argv),
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a second or two, nothing written")
@@ -151,7 +129,8 @@ def main() -> None:
     bands = 8 if args.quick else 128
     result = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
+        "command": shlex.join(["python", *sys.argv]),
+        "machine": machine("cpu"),
         "utterances": len(lengths),
         "frames": sum(lengths),
         "bands": bands,

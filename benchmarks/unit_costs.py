@@ -145,7 +145,7 @@ def engine(manifest, store, frames, how):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a few seconds; proves that it runs")
+    parser.add_argument("--quick", action="store_true", help="a few seconds; no result is written")
     parser.add_argument("--output", type=Path, help="where to write; benchmarks/results if unset")
     asked = parser.parse_args()
     if asked.quick:
@@ -162,8 +162,10 @@ def main():
     }
     folder = Path(__file__).parent / "results"
     default = folder / f"unit-costs-cpu-{found['date']}.json"
-    (asked.output or default).write_text(json.dumps(found, indent=1) + "\n")
-    print(json.dumps(found, indent=1))
+    text = json.dumps(found, indent=1)
+    print(text)
+    if asked.output or not asked.quick:
+        (asked.output or default).write_text(text + "\n")
 
 
 if __name__ == "__main__":

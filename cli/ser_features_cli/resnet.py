@@ -9,6 +9,7 @@ from ser_features_cli import options as o
 from ser_features_cli.console import bars, line
 
 if TYPE_CHECKING:
+    from ser_features.pretrain import Pretrained
     from ser_features.train.resnet_recipes import ResNetOptions
 
 PoolingOption = Annotated[
@@ -167,8 +168,13 @@ def pretrain(
     with bars(quiet) as progress:
         done = run(manifests, request, store, out, settings, progress)
     if not quiet:
-        line(
-            f"{done.path}: {len(done.classes)} classes from {done.num_train} utterances; epoch "
-            f"{done.best_epoch} tells {100 * done.accuracy:.1f} % of {done.num_dev} held-out "
-            f"utterances right; sha256 {done.sha256}"
-        )
+        say(done)
+
+
+def say(done: "Pretrained") -> None:
+    """Print what was trained and how well it tells held-out utterances apart."""
+    line(
+        f"{done.path}: {len(done.classes)} classes from {done.num_train} utterances; epoch "
+        f"{done.best_epoch} tells {100 * done.accuracy:.1f} % of {done.num_dev} held-out "
+        f"utterances right; sha256 {done.sha256}"
+    )

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ser_features.store.place import Place
 from ser_features_cli import options as o
 from ser_features_cli import resnet as r
 from ser_features_cli.bench import DecayOption, LrOption, RecipeOption, StepsOption
@@ -13,6 +14,7 @@ from ser_features_cli.mixing import SelectOption
 
 if TYPE_CHECKING:
     from ser_features.studies.run import Outcome
+    from ser_features.studies.spec import Request, Study
 
 
 def studies() -> None:
@@ -129,7 +131,6 @@ def study(
     )  # fmt: skip
     manifests = o.read_manifests(sources)
     from ser_features.extract.pipeline import Options
-    from ser_features.studies.run import run_study
     from ser_features.studies.spec import Request
     from ser_features.train.run import parse_lrs, parse_numbers
 
@@ -152,14 +153,28 @@ def study(
         paste,
     )  # fmt: skip
     if dry_run:
-        from ser_features.report.document import as_terminal
-        from ser_features.studies.cost import dry_run as preview
+        preview(chosen, request, store, results)
+    else:
+        run(chosen, request, store, results, folder or results / f"study-{name}", quiet)
 
-        out.print(as_terminal(preview(chosen, request, store, results)))
-        return
+
+def preview(chosen: "Study", request: "Request", store: Place, results: Path) -> None:
+    """Print what a study would do."""
+    from ser_features.report.document import as_terminal
+    from ser_features.studies.cost import dry_run
+
+    out.print(as_terminal(dry_run(chosen, request, store, results)))
+
+
+def run(
+    chosen: "Study", request: "Request", store: Place, results: Path, folder: Path, quiet: bool
+) -> None:
+    """Run a study with progress bars, then print and write its report."""
+    from ser_features.studies.run import run_study
+
     with bars(quiet) as progress:
         outcome = run_study(chosen, request, store, results, progress)
-    write(outcome, folder or results / f"study-{name}")
+    write(outcome, folder)
 
 
 def write(outcome: "Outcome", folder: Path) -> None:

@@ -35,7 +35,6 @@ def as_html(rows: Sequence[Row], problems: Sequence[str] = (), folder: Path | No
         all_marks=MARKS,
         legend=cells.legend(rows),
         problems=[cells.clean(problem) for problem in problems],
-        num_rows=len(rows),
     )
 
 
@@ -45,7 +44,6 @@ def _section(section: Section, numbers: dict[int, int], folder: Path | None) -> 
     table = [views[id(row)] for row in section.rows]
     return {
         "title": section.title,
-        "labels": section.labels,
         "chance": 1 / max(1, len(section.labels)),
         "rows": table,
         "augmented": any(map(cells.augmentation, section.rows)),

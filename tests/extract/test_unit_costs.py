@@ -1,21 +1,10 @@
 """The benchmark behind docs/scale.md runs, and measures what the document says."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[2]
+from benchmark_runs import quick
 
 
-def test_quick(tmp_path):
-    found = tmp_path / "costs.json"
-    script = ROOT / "benchmarks" / "unit_costs.py"
-    command = [sys.executable, str(script), "--quick", "--output", str(found)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run(command, check=True, env=environment, cwd=tmp_path, capture_output=True)
-    costs = json.loads(found.read_text())
+def test_quick():
+    costs = quick("unit_costs")
     # An hour of 5 s: 720 x 249 frames of 13 x 768 values in 2 bytes, and 3 means in 4.
     assert costs["GB_per_hour"]["base, pooled"] == round(720 * 13 * 768 * 12 / 1e9, 3)
     frames = costs["GB_per_hour"]["base, pooled and frames"]
