@@ -95,8 +95,8 @@ def _deviations(request: Request, head: str, paste: str) -> list[str]:
         found.append("no music folder (--music): noise alone")
     if request.init is None:
         found.append(
-            "no checkpoint (--init): Tables 3 to 6 are of the randomly initialised head, not of "
-            "one pre-trained on speakers"
+            "no checkpoint (--init): no Table 3, and Tables 4 to 6 are of the randomly initialised "
+            "head, not of one pre-trained on speakers"
         )
     return found
 
@@ -134,9 +134,15 @@ def noises(request: Request, snrs: Sequence[str]) -> list[str]:
     ]
 
 
-def _trial(request: Request, setting: Setting, data: str, paste: str) -> Trial:
+def _trials(
+    request: Request, setting: Setting, init: str | None = None
+) -> dict[tuple[str, str], Trial]:
+    return {(d, n): _trial(request, setting, d, p, init) for d in DATA for n, p in PASTES.items()}
+
+
+def _trial(request: Request, setting: Setting, data: str, paste: str, init: str | None) -> Trial:
     """One training: the copies of its cell, tested clean and at 10 and 0 dB."""
-    resnet = ResNetOptions(init=request.init, init_train="all" if request.init else None)
+    resnet = ResNetOptions(init=init, init_train="all" if init else None)
     own: dict[str, object] = {"resnet": resnet} if is_resnet(setting.head) else {}
     if setting.paste == "cache":
         own["cache"] = (paste,) if paste else ()
@@ -163,10 +169,13 @@ def _copies(request: Request, data: str, paste: str) -> list[str]:
 
 
 def _tables(request: Request, setting: Setting) -> list[TableSpec]:
-    trials = {(d, n): _trial(request, setting, d, p) for d in DATA for n, p in PASTES.items()}
+    """Table 2 of the network from scratch, the others of the pre-trained one where there is one."""
+    trials = _trials(request, setting)
     clean, *noisy = next(iter(trials.values())).conditions
-    name = "Table 3" if request.init else "Table 2"
-    tables = [_scores(setting, trials, name, clean)]
+    tables = [_scores(setting, trials, "Table 2", clean)]
+    if request.init:
+        trials = _trials(request, setting, request.init)
+        tables.append(_scores(setting, trials, "Table 3", clean))
     for number, condition in zip(("Table 5", "Table 6"), noisy, strict=True):
         tables.append(_scores(setting, trials, number, parse_augmentation(condition).name))
     return [*tables, _classes(setting, trials)]

@@ -165,12 +165,30 @@ def test_the_papers_network_pastes_anew_in_four_of_five_minibatches(
         six = [f"{kind}:snr={snr}" for kind in ("noise", "music") for snr in (10, 5, 0)]
         assert (kinds, trial.copies) == (six if data == "clean+noise" else [], 1)
     assert not any("before training" in each for each in plan.deviations)
+    assert any("no Table 3" in each for each in plan.deviations)
     pooled = STUDIES["copypaste"].plan(replace(request, head="superb", paste="cache"))
     assert any("whole, without crops" in each for each in pooled.deviations)
     with pytest.raises(UsageError, match="unknown way to paste 'both'"):
         STUDIES["copypaste"].plan(replace(request, paste="both"))
     with pytest.raises(UsageError, match="study upstreams does not take --noise"):
         make_plan(STUDIES["upstreams"], request)
+
+
+def test_paper_2s_tables_of_both_networks(iemocap: Any, tmp_path: Path) -> None:
+    noise = noise_folder(tmp_path / "n")
+    plan = STUDIES["copypaste"].plan(Request((iemocap,), noise=noise, init="x.safetensors"))
+    tables = {table.title.partition(":")[0]: table for table in plan.tables}
+    assert list(tables) == [f"Table {number}" for number in (2, 3, 5, 6, 4)]
+    inits = {
+        name: {entry.trial.training.resnet.init for entry in table.entries.values()}
+        for name, table in tables.items()
+    }
+    assert inits.pop("Table 2") == {None}
+    assert all(found == {"x.safetensors"} for found in inits.values())
+    assert len(plan.trials) == 16
+    published = tables["Table 3"].published
+    assert published is not None
+    assert published.value("clean", "none") == pytest.approx(0.6118)
 
 
 def test_domain_mismatch(iemocap: Any, other: Any, tmp_path: Path, monkeypatch: Any) -> None:
