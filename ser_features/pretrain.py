@@ -14,6 +14,7 @@ from ser_features.errors import ManifestError, TrainError, UsageError
 from ser_features.extract.pipeline import Options, Report, extract_sets
 from ser_features.extract.progress import Progress, Silent
 from ser_features.fingerprint import fingerprint
+from ser_features.labels import canonical_label
 from ser_features.manifest import Manifest
 from ser_features.records import Json, Utterance
 from ser_features.runs import CLEAN
@@ -96,7 +97,7 @@ def pretrain(
     """Extract what is missing, train one network on all corpora, write its best epoch to ``out``.
 
     ``request`` names the spectral upstream; None is that of the head's paper.
-    Classes are kept apart by corpus (``corpus/speaker``). Raises ManifestError where an utterance
+    Speakers are kept apart by corpus (``corpus/speaker``). Raises ManifestError where an utterance
     has no class, RejectsError as ``bench`` does, TrainError.
     """
     options, progress = options or PretrainOptions(), progress or Silent()
@@ -121,10 +122,15 @@ def pretrain(
 
 
 def _classes(manifest: Manifest, task: str) -> Iterator[tuple[str, str]]:
-    """``corpus/id`` and class of every utterance; ManifestError where one has none."""
+    """``corpus/id`` and class of every utterance; ManifestError where one has none.
+
+    A speaker is one of the corpus; an emotion is the same in all of them, whatever their word.
+    """
 
     def of(utterance: Utterance) -> str | None:
-        return utterance.speaker if task == "speaker" else utterance.label
+        if task == "speaker":
+            return utterance.speaker
+        return None if utterance.label is None else canonical_label(utterance.label)
 
     if lacking := [u.id for u in manifest.utterances if of(u) is None]:
         raise ManifestError(

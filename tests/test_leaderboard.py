@@ -9,6 +9,7 @@ from record_factory import make_record
 from ser_features import metrics
 from ser_features.leaderboard import build_rows, outcomes_of
 from ser_features.rows import MARKS, Row, to_json
+from ser_features.significance import compare, holm
 
 CONTRACT = {
     "corpus", "upstream", "augmentation", "head", "protocol", "labels", "num_utterances",
@@ -108,6 +109,18 @@ def test_planted_tie_shares_the_mark_and_planted_difference_does_not():
     )
     assert {name for name, row in rows.items() if "best" in row.marks} == {"best", "tie"}
     assert rows["worse"].p_best < 0.01
+
+
+def test_differences_from_the_best_are_corrected_as_holm_says():
+    skills = {"best": 0.9, "a": 0.88, "b": 0.84, "c": 0.8}
+    records = [make_record(name, skill, draw=i) for i, (name, skill) in enumerate(skills.items())]
+    rows = by_upstream(*records)
+    best = max(rows, key=lambda name: rows[name].uar)
+    known = {record.upstream: outcomes_of(record) for record in records}
+    others = [name for name in skills if name != best]
+    plain = [compare(known[best], known[name], "folds").p for name in others]
+    assert [rows[name].p_best for name in others] == pytest.approx(holm(plain))
+    assert holm(plain) != plain
 
 
 def test_many_rows_with_ten_speakers_are_still_told_apart():

@@ -17,7 +17,7 @@ from ser_features.mixture import Mixture, map_labels
 from ser_features.records import Fold, Source, Utterance
 from ser_features.runs import Task
 from ser_features.train.run import Training
-from ser_features.train.strategies import Strategy
+from ser_features.train.strategies import Strategy, take_ratio
 
 IDS = tuple(f"u{i}" for i in range(9))
 LABELS = ("angry", "neutral", "sad")
@@ -134,6 +134,16 @@ def test_smaller_ratios_are_parts_of_larger_ones_and_too_large_ones_say_so() -> 
         UsageError, match=r"asks for 9 added utterances beside 3 real.*from 0.33 to"
     ):
         mixture.join(task_of(FOLDS), Training(strategy=Strategy("mix", ratio=3.0)), ["clean"])
+
+
+def test_a_ratio_is_drawn_by_name_whatever_the_order() -> None:
+    names, half = [f"x{i:03d}" for i in range(200)], Strategy("mix", ratio=0.5)
+    taken = take_ratio(half, names, 200, "f")
+    assert len(taken) == 100
+    assert list(taken) == sorted(taken)  # in the order given
+    assert 30 < len(set(taken) & set(names[:100])) < 70
+    assert set(take_ratio(half, names[::-1], 200, "f")) == set(taken)
+    assert set(take_ratio(half, names, 200, "g")) != set(taken)
 
 
 def test_labels_of_another_corpus_are_mapped_and_what_is_left_out_is_said() -> None:

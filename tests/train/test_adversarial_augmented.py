@@ -198,6 +198,40 @@ def test_domain_steps_leave_the_gradient_of_a_minibatch_that_is_not_yet_whole() 
     assert all(torch.equal(param.grad, own) for param, own in zip(fuser, before, strict=True))
 
 
+def test_the_third_step_is_taken_at_its_share_of_the_rate() -> None:
+    """Adam's first step is as long as its rate, whatever the gradient."""
+    shape, rng = SuperbShape(LAYERS, DIM, CLASSES, 5), np.random.default_rng(0)
+    stack = SuperbStack(shape, 2, torch.device("cpu"))
+    for run in range(2):
+        stack.load(run, initial_weights(shape, rng))
+    added = torch.from_numpy(ADDED)
+    adversary = StackAdversary(stack, added, [0.1, 0.4], [rng] * 2, 0.25, clip=1.0)
+    fuser, classifier = stack.blocks[0].clone(), adversary.params.clone()
+    index = torch.arange(2 * 8).view(2, 8)
+    table = torch.from_numpy(features_of().pooled("mean")).view(-1, DIM)
+    rows = index.unsqueeze(-1) * LAYERS + torch.arange(LAYERS)
+    adversary.update(table, rows, index, torch.full((2, 8), 1 / 8))
+    moved = [
+        (now - before).abs().flatten(1).median(dim=1).values
+        for now, before in ((stack.blocks[0], fuser), (adversary.params, classifier))
+    ]
+    torch.testing.assert_close(moved[0], torch.tensor([0.025, 0.1]), rtol=0.01, atol=0)
+    torch.testing.assert_close(moved[1], torch.tensor([0.1, 0.4]), rtol=0.01, atol=0)
+
+
+def test_heads_on_frames_transfer_at_the_lower_rate() -> None:
+    strategy = Strategy("transfer", share=0.25, factor=0.1)
+    how = Extras(ADDED, features_of().num_frames, strategy)
+    shape = FrameShape(LAYERS, DIM, CLASSES, 8)
+    run = FrameRun(Run(0, 0, 1e-2, 0), FOLDS[0], shape, FRAMES, LABELS, torch.device("cpu"), how)
+    rates = []
+    for epoch in range(1, FRAMES.epochs + 1):
+        run.start_epoch(epoch)
+        rates.append(run._optimiser.param_groups[0]["lr"])
+        assert ADDED[run.rows].all() if epoch <= 3 else not ADDED[run.rows].any()
+    assert rates == [1e-2] * 3 + [pytest.approx(1e-3)] * 9
+
+
 def test_a_reversal_of_nearly_zero_is_none_where_minibatches_span_windows() -> None:
     features = features_of()
     view = FrameView(features, features.ids, "all")

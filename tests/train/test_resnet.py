@@ -70,6 +70,13 @@ def test_a_seed_decides_every_weight() -> None:
     assert not torch.equal(states[0]["body.conv.weight"], states[2]["body.conv.weight"])
 
 
+def test_the_rate_follows_the_schedule() -> None:
+    run = started(replace(QUICK, schedule="halving", lrs=(1e-3,)))
+    for epoch, factor in ((8, 1.0), (9, 0.5), (11, 0.25)):
+        run.train_epoch(epoch)
+        assert run._optimiser.param_groups[0]["lr"] == 1e-3 * factor
+
+
 def test_frames_that_do_not_fit_are_read_again_and_nothing_changes() -> None:
     held = run_resnet(
         planted_view("float16"), planted_labels(), [FOLD], [0], replace(QUICK, epochs=2)

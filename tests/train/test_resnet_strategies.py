@@ -99,6 +99,23 @@ def test_copypaste_joins_chunks_of_the_same_class_in_its_share_of_the_minibatche
                 assert labels[chunk.row] == labels[chunk.pasted.row]
 
 
+def test_masks_are_drawn_for_the_frames_that_a_chunk_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = CacheAugment(parse_cache(["time-mask:p=1,masks=3"], frames=True), 1, BANDS)
+    batches: list[Batch] = []
+    monkeypatch.setattr(ResNetRun, "_update", lambda self, batch: batches.append(batch))
+    extras = replace(no_extras(COUNT), cache=cache)
+    config = replace(QUICK, epochs=10)
+    run_resnet(planted_view(), planted_labels(), [FOLD], [0], config, extras=extras)
+    ends = [
+        (start + width, chunk.total)
+        for batch in batches
+        for chunk in batch.chunks
+        for start, width in chunk.hidden.frames
+    ]
+    assert all(end <= total for end, total in ends)
+    assert any(end == total for end, total in ends)
+
+
 def test_mixed_chunks_teach_both_labels_in_their_shares() -> None:
     """The gradient of an update is that of the blended loss."""
     config = replace(QUICK, chunks=(16,), optimiser="sgd", lrs=(1e-2,))
