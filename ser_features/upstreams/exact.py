@@ -152,11 +152,12 @@ class GatedBiasAttention(Attention):
         return self._mix(hidden_states, biases), None, position_bias
 
     def _bias(self, gate: Tensor, position_bias: Tensor) -> Tensor:
-        frames = gate.shape[1]
-        bias = gate.transpose(1, 2)[..., None] * position_bias[:, :frames, :frames]  # [B, H, T, T]
-        if self.batch.mask is not None:
-            bias.masked_fill_(~self.batch.mask[:, None, None], float("-inf"))
-        return bias
+        frames, mask = gate.shape[1], self.batch.mask
+        factor, bias = gate.transpose(1, 2)[..., None], position_bias[:, :frames, :frames]
+        if mask is None:
+            return factor * bias  # [B, H, T, T]
+        shut = gate.new_zeros(mask.shape).masked_fill_(~mask, float("-inf"))
+        return torch.addcmul(shut[:, None, None], factor, bias)  # one pass over what is largest
 
     def _gates(self, hidden: Tensor) -> Tensor:
         """The factor of the bias for every query and head: [B, T, H]."""
