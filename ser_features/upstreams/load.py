@@ -22,7 +22,6 @@ from ser_features.upstreams.native import load_native
 from ser_features.upstreams.protocol import Upstream
 from ser_features.upstreams.request import UpstreamRequest, parse_request
 from ser_features.upstreams.source import (
-    CONFIG,
     PREPROCESSOR,
     CheckpointFiles,
     from_folder,
@@ -112,7 +111,7 @@ def _find(request: UpstreamRequest, entry: Checkpoint | None) -> CheckpointFiles
 
 
 def _plan(request: UpstreamRequest, files: CheckpointFiles, entry: Checkpoint | None) -> _Plan:
-    where = str(files.folder / CONFIG)
+    where = files.where
     family = family_of(files.config, where)
     if entry is not None and entry.family != family.model_type:
         raise UpstreamError(f"{entry.name} is {entry.family}, but {where} is {family.model_type}")
@@ -147,7 +146,7 @@ def _start(plan: _Plan, device: torch.device, precision: str) -> Upstream:
         hashes = {path.name: file_sha256(path) for path in plan.files.weights}
         weights: Json = {"files": sorted(hashes.values())}
     else:
-        model = random_model(plan.family, plan.config, plan.seed, str(plan.files.folder / CONFIG))
+        model = random_model(plan.family, plan.config, plan.seed, plan.files.where)
         hashes = {}
         weights = {"random_seed": plan.seed, "sha256": weights_sha256(model)}
     info = _info(plan, model, weights, hashes, precision)

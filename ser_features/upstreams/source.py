@@ -32,6 +32,11 @@ class CheckpointFiles:
     weights: tuple[Path, ...]
     origin: Mapping[str, Json]
 
+    @property
+    def where(self) -> str:
+        """Its configuration, for messages; the catalogue's name where that is not a file."""
+        return str(self.origin.get("catalogue", self.folder / CONFIG))
+
 
 def from_folder(
     folder: Path, *, weights: bool, origin: Mapping[str, Json] | None = None

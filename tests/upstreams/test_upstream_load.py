@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from ser_features.errors import UpstreamError
 from ser_features.fingerprint import canonical_json, file_sha256
-from ser_features.upstreams import source
+from ser_features.upstreams import source, weights
 from ser_features.upstreams.load import load_upstream
 
 
@@ -267,6 +267,12 @@ def test_catalogue_architecture_is_that_of_the_folder(tmp_path):
     same = named.identity["architecture"] | {"encoder_layers": 4}
     assert named.identity["architecture"] == same
     assert folder.identity["architecture"]["d_model"] == 384
+
+
+def test_a_catalogue_entry_is_named_where_it_is_too_large(monkeypatch):
+    monkeypatch.setattr(weights, "_memory", lambda: 2**20)
+    with pytest.raises(UpstreamError, match=r"^hubert-base asks for \d+ parameters; expected at"):
+        load_upstream("hubert-base@random:0")
 
 
 def test_frozen_and_in_evaluation_mode(folder):
