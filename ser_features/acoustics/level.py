@@ -6,15 +6,19 @@ from scipy import signal
 
 Samples = NDArray[np.float32]
 CLIPPED_RUN = 3
+LOWEST_RATE = 4000
 _ABSOLUTE_GATE, _RELATIVE_GATE = -70.0, -10.0
 
 
 def loudness(samples: Samples, rate: int) -> float:
-    """Integrated loudness in LUFS of one channel [n]; NaN where all of it is below the gate.
+    """Integrated loudness in LUFS of one channel [n].
 
+    NaN where all of it is below the gate, or the rate below 4 kHz: the weighting needs its 1682 Hz.
     ITU-R BS.1770-4: K-weighting, blocks of 400 ms every 100 ms, gates at -70 LUFS and at 10 LU
     below the mean. A recording shorter than a block is one block.
     """
+    if rate < LOWEST_RATE:
+        return float("nan")
     weighted = signal.sosfilt(_k_weighting(rate), samples.astype(np.float64))
     size, step = min(round(0.4 * rate), len(weighted)), max(1, round(0.1 * rate))
     blocks = np.lib.stride_tricks.sliding_window_view(weighted, size)[::step]

@@ -77,6 +77,17 @@ def test_loudness_at_other_rates_pauses_and_ends() -> None:
     assert level.loudness(gated, RATE) == pytest.approx(-23.01, abs=0.5)
     assert level.loudness(sine[:800], RATE) == pytest.approx(-23, abs=2)
     assert np.isnan(level.loudness(np.zeros(RATE, np.float32), RATE))
+    assert level.loudness(sine, 4000) == pytest.approx(-20, abs=6)
+    assert np.isnan(level.loudness(sine, 3999)), "its filter would not be stable"
+
+
+@pytest.mark.parametrize("rate", [1000, 4000, 8000, 192000])
+@pytest.mark.parametrize("count", [2, 3, 100, 5000])
+def test_any_recording_has_measures_or_none(rate: int, count: int) -> None:
+    found = measure(np.random.default_rng(0).standard_normal(count).astype("f4") / 9, rate)
+    none = {"t60", "c50"} if count < rate / 2 else set()
+    none |= {"loudness"} if rate < 4000 else set()
+    assert {name for name, value in found.items() if np.isnan(value)} == none
 
 
 @pytest.mark.parametrize("cut", [2000, 3400, 5500])
