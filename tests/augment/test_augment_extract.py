@@ -72,20 +72,24 @@ def test_clean_sets_keep_their_key(tmp_path, monkeypatch, manifest, noise):
     assert {source.draw for source in found.sources.values()} == {""}
 
 
-@pytest.mark.parametrize("frames", [False, True])
+@pytest.mark.parametrize(
+    ("frames", "more"), [(True, ()), (False, ("room:t60=0.15+pink+stretch+codec", "mismatch-7"))]
+)
 def test_the_same_seed_gives_the_same_bytes_whatever_the_workers(
-    tmp_path, monkeypatch, manifest, noise, frames
+    tmp_path, monkeypatch, manifest, noise, frames, more
 ):
+    pytest.importorskip("pedalboard", reason="needs the extra 'augment'")
+    pytest.importorskip("pyroomacoustics", reason="needs the extra 'augment'")
     use_fake(monkeypatch)
     tiny_shards(monkeypatch)
     stores = []
     for workers in (1, 5):
         stores.append(tmp_path / f"store{workers}")
-        options = Options(frames=frames, workers=workers, augment=(noise,), copies=2, seed=3)
+        options = Options(frames=frames, workers=workers, augment=(noise, *more), copies=2, seed=3)
         extract_sets(manifest, "fake", stores[-1], options)
     one, other = map(store_bytes, stores)
     assert one == other
-    assert len(list_feature_sets(stores[0])) == 2
+    assert len(list_feature_sets(stores[0])) == 2 + 2 * len(more)
 
 
 def test_copies_differ_and_a_second_run_does_nothing(tmp_path, monkeypatch, manifest, noise):
