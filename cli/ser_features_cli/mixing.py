@@ -28,7 +28,8 @@ ConditionOption = Annotated[
     list[str] | None,
     typer.Option(
         "--test-condition",
-        help="What test is predicted under: clean, or an augmentation as --augment takes it. "
+        help="What test is predicted under: clean, or an augmentation as --augment takes it (but "
+        "CopyPaste, which would join test recordings with training ones). "
         "Repeatable; all conditions are predicted by one training and are tables of their own.",
         metavar="clean|AUGMENTATION",
         rich_help_panel=PANEL,

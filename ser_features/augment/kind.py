@@ -68,9 +68,13 @@ class Parameter:
 
 def _absolute(text: str) -> str:
     try:
-        return str(Path(text).expanduser().absolute())
+        found = str(Path(text).expanduser().absolute())
+        found.encode()  # a store names it
     except RuntimeError as error:  # no such user
         raise ValueError(f"a folder ({error})") from error
+    except UnicodeEncodeError:
+        raise ValueError("a folder whose name is valid Unicode; rename it or link to it") from None
+    return found
 
 
 class Dice:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import signal
 
 from ser_features.audio import load
+from ser_features.audio_file import show_path
 from ser_features.augment.augmented import Augmented
 from ser_features.augment.extra import need
 from ser_features.augment.kind import Samples
@@ -47,20 +48,23 @@ def preview(
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{safe_part(file.stem)}--{safe_part(augmented.name)}"
     made = Preview(folder / f"{stem}.wav", folder / f"{stem}.png", draw)
-    figure = _figure(before, after, rate, (file.name, augmented.name))
+    names = (show_path(Path(file.name)), augmented.name)
+    figure = _figure(before, after, rate, names)
     soundfile.write(made.wav, after, rate, subtype="FLOAT")
     figure.savefig(made.picture, dpi=120)
     return made
 
 
 def _utterances(file: Path, augmented: Augmented, partner: Path | None) -> list[Utterance]:
-    own = Utterance(file.stem, file, label=NEUTRAL)  # so that any partner suits
+    name = show_path(Path(file.stem))
+    own = Utterance(name, file, label=NEUTRAL)  # so that any partner suits
     joining = augmented.augmentation.joining
     if not joining:
         return [own]
     if partner is None:
         raise UsageError(f"{joining[0]} joins two recordings; name the other with --partner FILE")
-    return [own, Utterance(f"partner:{partner.name}", partner, label=NEUTRAL)]
+    other = f"partner:{show_path(Path(partner.name))}"
+    return [own, Utterance(other, partner, label=NEUTRAL)]
 
 
 def _figure(before: Samples, after: Samples, rate: int, titles: tuple[str, str]) -> Any:

@@ -34,7 +34,8 @@ class ManifestSource:
         """The manifest, with the published folds that the named folders hold."""
         manifest = self._read()
         if self.emobox is not None:
-            folds = emobox_folds(_metadata(Path(self.emobox), manifest.corpus), manifest)
+            metadata = _metadata(Path(self.emobox), manifest.corpus)
+            folds = emobox_folds(metadata, manifest, allow_partial=self.allow_partial)
             manifest = manifest.with_folds("emobox", folds)
         if self.superb_metadata is not None:
             folds = superb_folds(manifest, Path(self.superb_metadata))

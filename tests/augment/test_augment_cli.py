@@ -1,5 +1,6 @@
 """Augmentations at the command line: extracted, listed, looked at, and refused."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,29 @@ def test_preview_writes_a_recording_and_a_picture_for_each(tmp_path):
     for stem in stems:
         assert (out / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
     assert '{"input":16000,"output":8000,"steps"' in done.err
+
+
+def test_names_that_are_not_unicode_are_taken_or_refused_in_a_line(tmp_path, manifest, folder):
+    odd = Path(os.fsdecode(bytes(tmp_path) + b"/\xff"))
+    folder.rename(odd)
+    (odd / "n.wav").rename(odd / os.fsdecode(b"\xfe.wav"))
+    args = ("--augment", "copypaste-se", "--partner", manifest.parent / "a-sad-0.wav")
+    done = serfeat(
+        "augment", "preview", odd / os.fsdecode(b"\xfe.wav"), *args, "--out", tmp_path / "out"
+    )
+    assert done.status == 0, done.err
+    assert sorted(one.suffix for one in (tmp_path / "out").iterdir()) == [".png", ".wav"]
+    done = serfeat(
+        "extract", "--manifest", manifest, "--upstreams", "fbank", "--store", tmp_path / "store",
+        "--augment", f"noise:folder={odd}",
+    )  # fmt: skip
+    assert (done.status, "whose name is valid Unicode" in done.error) == (2, True)
+    odd.rename(folder)  # the names of its files do not matter
+    done = serfeat(
+        "extract", "--manifest", manifest, "--upstreams", "fbank", "--store", tmp_path / "store",
+        "--augment", f"noise:folder={folder}",
+    )  # fmt: skip
+    assert done.status == 0, done.err
 
 
 def test_the_picture_shows_frequencies_where_they_are():

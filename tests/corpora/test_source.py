@@ -25,6 +25,18 @@ def test_what_is_no_source_is_said(value: object) -> None:
         source_from_json(value)
 
 
+def test_a_part_of_a_corpus_has_emobox_folds_where_that_is_allowed(
+    shared: Path, tmp_path: Path
+) -> None:
+    files = sorted((shared / "data" / "emodb" / "wav").glob("*.wav"))[::5]
+    for file in files:
+        (tmp_path / file.name).symlink_to(file)
+    emobox = str(shared / "reference" / "emobox")
+    source = ManifestSource("corpus", "emodb", str(tmp_path), emobox=emobox, allow_partial=True)
+    folds = source.read().folds["emobox"]
+    assert {name for fold in folds for name in fold.test} == {file.stem for file in files}
+
+
 def test_emobox_metadata_is_a_manifest_with_folds(shared: Path) -> None:
     metadata = shared / "reference" / "emobox" / "urdu"
     source = ManifestSource("manifest", "u", str(metadata), root=str(shared / "data" / "urdu"))
