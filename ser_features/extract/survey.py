@@ -148,7 +148,7 @@ class _Whereabouts:
         if here == source:
             return True
         here = replace(here, draw="")
-        if any(one.get(here.id) == here for one in (*self.moved, self.found)):
+        if any(one.get(here.id) == here for one in (self.found, *self.moved)):
             return True
         # Its place was read first: a file that changes while it is decoded is decoded again.
         if load(utterance, self.rate).sha256 != source.audio_sha256:

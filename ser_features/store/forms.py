@@ -65,6 +65,11 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True)
+class _Number:
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Id:
     id: str
 
@@ -174,6 +179,13 @@ def moved_from_text(text: bytes) -> Moved:
     _check_counts([moved.number])
     check_sources(moved.sources)
     return moved
+
+
+def moved_number(text: bytes) -> int:
+    """Only the number that such a body says; ValueError where it says none."""
+    number = msgspec.json.decode(text, type=_Number).number
+    _check_counts([number])
+    return number
 
 
 def check_sources(sources: Sequence[Source]) -> None:

@@ -8,8 +8,10 @@ There are ``MOST`` files, each written whole in its turn: people who share a sto
 corpus in different folders do not undo each other's records, and nothing grows without bound.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from threading import Lock
+from typing import TypeVar
 
 from ser_features.errors import StoreError, UnreachableError
 from ser_features.files import uncollected
@@ -18,20 +20,45 @@ from ser_features.store.forms import Moved, check_sources, moved_to_json
 from ser_features.store.layout import MOST as MOST_NUMBER
 from ser_features.store.place import put_sealed
 from ser_features.store.schema import Location
-from ser_features.store.state import load_moved, moved_slots
+from ser_features.store.state import load_moved, load_moved_number, moved_slots
 
+T = TypeVar("T")
 MOST = 4
 
 
-@uncollected()
-def find_moved(location: Location) -> tuple[dict[str, Source], ...]:
-    """Where utterances were found again, by id, the newest record first; without their draws.
+class Found(Mapping[str, Source]):
+    """One record by utterance, read when first asked: the newest is enough for most runs."""
+
+    def __init__(self, location: Location, slot: int) -> None:
+        self._location, self._slot, self._lock = location, slot, Lock()
+        self._sources: dict[str, Source] | None = None
+
+    def __getitem__(self, key: str) -> Source:
+        return self._read()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def _read(self) -> dict[str, Source]:
+        with self._lock:
+            if self._sources is None:
+                with uncollected():
+                    record = _attempt(lambda: load_moved(self._location, self._slot))
+                    self._sources = {one.id: one for one in record.sources} if record else {}
+            return self._sources
+
+
+def find_moved(location: Location) -> tuple[Found, ...]:
+    """Where utterances were found again, the newest record first; without their draws.
 
     It counts only where ``audio_sha256`` is that of the stored utterance. Damaged records are left
-    out; raises UnreachableError where the store gives no answer.
+    out; raises UnreachableError where the store gives no answer, also when it is read from.
     """
-    records = sorted(_read(location).values(), key=lambda record: record.number, reverse=True)
-    return tuple({source.id: source for source in record.sources} for record in records)
+    numbers = _numbers(location)
+    return tuple(Found(location, slot) for slot in sorted(numbers, key=lambda s: -numbers[s]))
 
 
 @uncollected()
@@ -42,17 +69,17 @@ def remember(location: Location, found: Iterable[Source], stored: Mapping[str, S
     the oldest record goes over into this one. Raises StoreError where it cannot be written.
     """
     found = _checked(found)
-    records = _read(location)
-    free = [slot for slot in range(MOST) if slot not in records]
-    slot = free[0] if free else min(records, key=lambda slot: records[slot].number)
-    before = records[slot].sources if slot in records else ()
+    numbers = _numbers(location)
+    free = [slot for slot in range(MOST) if slot not in numbers]
+    slot = free[0] if free else min(numbers, key=lambda slot: numbers[slot])
+    before = () if free else Found(location, slot).values()
     kept = {
         source.id: replace(source, draw="")
         for source in (*before, *found)
         if source.id in stored and stored[source.id].audio_sha256 == source.audio_sha256
     }
-    last = max((record.number for record in records.values()), default=-1)
-    record = Moved(min(last + 1, MOST_NUMBER - 1), tuple(kept.values()))
+    number = min(max(numbers.values(), default=-1) + 1, MOST_NUMBER - 1)
+    record = Moved(number, tuple(kept.values()))
     put_sealed(location.moved(slot), moved_to_json(record), compact=True)
 
 
@@ -71,14 +98,18 @@ def _checked(found: Iterable[Source]) -> tuple[Source, ...]:
     return found
 
 
-def _read(location: Location) -> dict[int, Moved]:
-    """The sound records by slot."""
-    found = {}
-    for slot in moved_slots(location):
-        try:
-            found[slot] = load_moved(location, slot)
-        except UnreachableError:
-            raise
-        except (StoreError, OSError):
-            continue
-    return found
+def _numbers(location: Location) -> dict[int, int]:
+    """The numbers of the sound records by slot."""
+    slots = moved_slots(location)
+    numbers = [_attempt(lambda i=slot: load_moved_number(location, i)) for slot in slots]  # type: ignore[misc]
+    return {slot: n for slot, n in zip(slots, numbers, strict=True) if n is not None}
+
+
+def _attempt(read: Callable[[], T]) -> T | None:
+    """What is read, None where it is damaged."""
+    try:
+        return read()
+    except UnreachableError:
+        raise
+    except (StoreError, OSError):
+        return None

@@ -20,6 +20,7 @@ from ser_features.store.forms import (
     commit_from_text,
     generation_from_text,
     moved_from_text,
+    moved_number,
     outline_from_text,
     plan_from_text,
     schema_of,
@@ -217,6 +218,11 @@ def load_outline(location: Location, index: int) -> Outline:
 def load_moved(location: Location, slot: int) -> Moved:
     """One checked record of moved audio."""
     return _load(location.moved(slot), moved_from_text)
+
+
+def load_moved_number(location: Location, slot: int) -> int:
+    """The number of one record of moved audio; all its bytes are checked, its sources not made."""
+    return _load(location.moved(slot), moved_number)
 
 
 def _load(path: Place, parse: Callable[[bytes], T]) -> T:

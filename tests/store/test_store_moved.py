@@ -17,6 +17,7 @@ from faulty_disk import broken_at, full_from, watched
 from hostile import bounded, changed, hows, sealed, values
 from ser_features.errors import StoreError, StoreLockedError
 from ser_features.records import Source
+from ser_features.store import moved
 from ser_features.store.catalog import list_feature_sets
 from ser_features.store.moved import MOST, find_moved
 from ser_features.store.repair import repair_metadata
@@ -86,6 +87,17 @@ def test_the_newest_is_first_and_nothing_grows(tmp_path_factory, runs) -> None:
         assert find_moved(location_of(store)) == tuple(model)
     assert len(list(location_of(store).commits.glob("moved-*"))) == len(model) <= MOST
     sound(store, expected)
+
+
+def test_older_records_are_read_where_the_newest_does_not_know(store: Path, monkeypatch) -> None:
+    remember(store, there("u1", "c"))
+    read, load = list[int](), moved.load_moved
+    monkeypatch.setattr(
+        moved, "load_moved", lambda at, slot: (read.append(slot), load(at, slot))[1]
+    )
+    newest, oldest = find_moved(location_of(store))
+    assert (newest.get("u1"), newest.get("u9"), read) == (there("u1", "c"), None, [1])
+    assert (oldest.get("u0"), read) == (there("u0"), [1, 0])
 
 
 def test_nothing_but_the_record_is_written(store: Path) -> None:
