@@ -18,7 +18,7 @@ from ser_features.extract.progress import Progress, Silent
 from ser_features.extract.rejects import known_rejects, write_rejects
 from ser_features.extract.shards import Float16OverflowError, Outcome
 from ser_features.extract.spec import feature_spec, new_spec, rejects_report
-from ser_features.extract.survey import Survey, planned_sources, survey
+from ser_features.extract.survey import Survey, planned_sources, stored_in, survey
 from ser_features.manifest import Manifest
 from ser_features.records import FeatureSetSpec, Note, Rejection, Shard, Source
 from ser_features.store.layout import end_frame
@@ -203,8 +203,8 @@ class Extraction:
         if found.wanted:
             check_disk(self.store, self._announce(found))
             with StoreWriter(self.store, self.spec) as writer:
-                if writer.sources != stored:  # another process wrote in the meantime
-                    found = self._survey(writer.sources)
+                if writer.generations() != stored:  # another process wrote in the meantime
+                    found = self._survey(writer.generations())
                 self._remember(found, writer)
                 shards = self._pending(writer, found.wanted)
                 done = list(self.engine.run(shards, found.wanted, writer))
@@ -247,19 +247,19 @@ class Extraction:
             seconds=seconds,
         )
 
-    def _stored(self) -> dict[str, Source]:
+    def _stored(self) -> list[dict[str, Source]]:
         if not locate(self.store, name_of(self.spec)).metadata.exists():
-            return {}
-        return open_feature_set(self.store, self.spec).sources
+            return []
+        return open_feature_set(self.store, self.spec).generations()
 
-    def _survey(self, stored: dict[str, Source]) -> Survey:
-        utterances = self.manifest.utterances
-        known = known_rejects(self.report, [u for u in utterances if u.id not in stored])
-        moved = find_moved(locate(self.store, name_of(self.spec))) if stored else ()
+    def _survey(self, generations: list[dict[str, Source]]) -> Survey:
+        location, utterances = locate(self.store, name_of(self.spec)), self.manifest.utterances
+        stored = stored_in(generations, find_moved(location) if generations else ())
+        known = known_rejects(self.report, [u for u in utterances if u.id not in stored.sources])
         limit, drawing = self.options.max_seconds, self._drawing()
         with ThreadPoolExecutor(self.options.workers) as pool:
             return survey(
-                utterances, stored, known, self.upstream, limit, pool, self.progress, drawing, moved
+                utterances, stored, known, self.upstream, limit, pool, self.progress, drawing
             )
 
     def _drawing(self) -> Drawing | None:

@@ -1,7 +1,8 @@
 """What there is to do: which utterances are stored already, which are new, which cannot be used."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,6 +18,42 @@ from ser_features.upstreams.protocol import Upstream
 
 # Utterances a task: a future for each of a million would be a million futures at once.
 _TOGETHER = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a feature set holds, by id: what each utterance was made from.
+
+    ``moved`` says where audio was found again (``find_moved``). ``stale`` are joined with audio of
+    a partner that was replaced since: a run has stopped between the two.
+    """
+
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    moved: Sequence[Mapping[str, Source]] = ()
+    stale: Collection[str] = ()
+
+
+def stored_in(
+    generations: Sequence[Mapping[str, Source]], moved: Sequence[Mapping[str, Source]] = ()
+) -> Stored:
+    """What the generations of a feature set have brought, in their order; a later one counts."""
+    sources = {key: source for present in generations for key, source in present.items()}
+    known, stale = dict[str, Source](), set[str]()
+    for present in generations if len(generations) > 1 else ():
+        known |= present
+        for key, source in present.items():
+            if source.draw and sources[key] is source and _is_stale(source, known, sources):
+                stale.add(key)
+    return Stored(sources, moved, stale)
+
+
+def _is_stale(source: Source, then: Mapping[str, Source], now: Mapping[str, Source]) -> bool:
+    """Whether its partner had other audio when it was made than the partner has now."""
+    with suppress(AudioError):  # a damaged draw is told where the utterance is looked at
+        name = partner_of(source.draw)
+        if name is not None and name in then:
+            return then[name].audio_sha256 != now[name].audio_sha256
+    return False
 
 
 @dataclass
@@ -43,33 +80,35 @@ class Survey:
 
 def survey(
     utterances: Iterable[Utterance],
-    stored: Mapping[str, Source],
+    stored: Stored,
     known: Mapping[str, Rejection],
     upstream: Upstream,
     max_seconds: float | None,
     pool: Executor,
     progress: Progress,
     drawing: Drawing | None = None,
-    moved: Sequence[Mapping[str, Source]] = (),
 ) -> Survey:
     """Look at every utterance's file once, by its header only where it is new.
 
-    ``stored`` is what the feature set holds by id, ``known`` the rejections that still stand. A
-    file whose place, size or time changed is decoded, unless one of ``moved`` (``find_moved``) says
-    that it was: the same audio is not extracted again. ``drawing`` draws the augmentation of what
-    is new.
+    ``stored`` is what the feature set holds, ``known`` the rejections that still stand. A file
+    whose place, size or time is not known is decoded: the same audio is not extracted again.
+    ``drawing`` draws the augmentation of what is new.
     """
     utterances = tuple(utterances)
     by_id = {utterance.id: utterance for utterance in utterances}
     result = Survey(rejects=dict(known))
-    whereabouts = _Whereabouts(stored, moved, by_id, upstream.info.sample_rate)
+    whereabouts = _Whereabouts(stored.sources, stored.moved, by_id, upstream.info.sample_rate)
     rest = [u for u in utterances if u.id not in known]
     progress.start("reading headers", len(rest), "files")
 
     def look(utterance: Utterance) -> Source | PlanItem | Rejection:
         try:
-            source = stored.get(utterance.id)
-            if source is None or not whereabouts.hold(utterance, source):
+            source = stored.sources.get(utterance.id)
+            if (
+                utterance.id in stored.stale
+                or source is None
+                or not whereabouts.hold(utterance, source)
+            ):
                 return plan_item(utterance, upstream, max_seconds, drawing)
             if max_seconds is not None:  # what is used must not depend on what is stored
                 plan_item(utterance, upstream, max_seconds, drawing, source.draw)

@@ -101,6 +101,10 @@ class FeatureSet:
         """What each utterance was made from, by id."""
         return {key: row.source for key, row in self._rows.items()}
 
+    def generations(self) -> list[dict[str, Source]]:
+        """The sources that each generation of the plan has brought; a later one counts."""
+        return self._state.generations()
+
     @property
     def planned_shards(self) -> int:
         """Shards of all generations of the plan."""

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from ser_features.errors import DamageError, StoreError
 from ser_features.files import read_sealed, read_sealed_text, uncollected
-from ser_features.records import FeatureSetSpec, Json, Shard
+from ser_features.records import FeatureSetSpec, Json, Shard, Source
 from ser_features.store.forms import (
     Commit,
     Generation,
@@ -76,10 +76,22 @@ class State:
         """Every planned shard, in order of its index."""
         return tuple(shard for plan in self.plans for shard in plan.shards)
 
+    def generations(self) -> list[dict[str, Source]]:
+        """What each generation of the plan has brought: the sources of its present utterances."""
+        return [
+            {source.id: source for commit in _commits_of(plan, self) for source in commit.sources}
+            for plan in self.plans
+        ]
+
     @cached_property
     def by_index(self) -> dict[int, Shard]:
         """Every planned shard by its index."""
         return {shard.index: shard for shard in self.shards}
+
+
+def _commits_of(plan: Generation, state: State) -> list[Commit]:
+    commits = state.commits
+    return [commits[shard.index] for shard in plan.shards if shard.index in commits]
 
 
 @uncollected()

@@ -155,6 +155,10 @@ class StoreWriter:
         commits = (self._state.commits[index] for index in sorted(self._state.commits))
         return {source.id: source for commit in commits for source in commit.sources}
 
+    def generations(self) -> list[dict[str, Source]]:
+        """``sources`` by the generation of the plan that has brought them."""
+        return self._state.generations()
+
     def add_plan(self, shards: Sequence[Shard], sources: Sequence[Source] = ()) -> None:
         """Append one generation of shards; the arrays grow to hold them.
 

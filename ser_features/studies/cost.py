@@ -17,7 +17,7 @@ from ser_features.extract.progress import Silent
 from ser_features.extract.rejects import known_rejects
 from ser_features.extract.spec import feature_spec, rejects_report
 from ser_features.extract.speed import measured_speed, probe_device
-from ser_features.extract.survey import survey
+from ser_features.extract.survey import stored_in, survey
 from ser_features.folds import make_folds
 from ser_features.manifest import Manifest
 from ser_features.mixture import map_labels
@@ -154,16 +154,14 @@ def _size(
     spec = feature_spec(manifest.corpus, upstream, need.upstream, store, need.frames, augmented)
     there = locate(store, name_of(spec)).metadata.exists()
     features = open_feature_set(store, spec) if there else None
-    sources = {} if features is None else features.sources
-    left = [u for u in manifest.utterances if u.id not in sources]
+    generations = [] if features is None else features.generations()
+    stored = stored_in(generations, find_moved(locate(store, name_of(spec))) if generations else ())
+    left = [u for u in manifest.utterances if u.id not in stored.sources]
     known = known_rejects(rejects_report(store, spec), left)
     drawing = None if augmented is None else Drawing(augmented, Partners(manifest.utterances))
-    moved = find_moved(locate(store, name_of(spec))) if sources else ()
     limit = how.max_seconds
     with ThreadPoolExecutor(how.workers) as pool:
-        found = survey(
-            manifest.utterances, sources, known, upstream, limit, pool, Silent(), drawing, moved
-        )
+        found = survey(manifest.utterances, stored, known, upstream, limit, pool, Silent(), drawing)
     if features is not None and not found.wanted:
         need.stored[CLEAN if augmented is None else augmented.name] = features
     return len(found.present), estimate(found.wanted.values(), spec, upstream.info.sample_rate)

@@ -1,5 +1,6 @@
 """A run that stopped is taken up: the same content, and nothing done twice."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +16,13 @@ from fake_upstream import (
     RATE,
     content_by_id,
     make_corpus,
+    manifest_of,
     recording,
     run,
     tiny_shards,
     use_fake,
 )
+from ser_features.augment.augmented import partner_of
 from ser_features.manifest import Manifest
 from ser_features.store.reader import open_feature_set
 from ser_features.store.verify import verify
@@ -127,3 +130,43 @@ def test_what_changed_since_the_plan_was_made_is_planned_anew(tmp_path, monkeypa
     assert content == content_by_id(tmp_path / "whole", report.spec)
     assert open_feature_set(tmp_path / "store", report.spec).complete
     assert verify(tmp_path / "store").ok
+
+
+@pytest.mark.parametrize("changed", ["u0", "u3"])
+@pytest.mark.parametrize("others", [True, False])
+def test_who_was_joined_with_audio_that_changed_is_made_anew(
+    tmp_path, monkeypatch, changed, others
+):
+    """A run stops between an utterance and those that have it as a partner."""
+    use_fake(monkeypatch)
+    tiny_shards(monkeypatch, rows=1)
+    manifest = labelled(make_corpus(tmp_path / "corpus", (900, 700, 500, 1200)))
+    how: dict[str, Any] = {"augment": ("copypaste-n",)}
+    spec = run(manifest, tmp_path / "first", **how).spec
+    sources = content_by_id(tmp_path / "first", spec)
+    joined = {key for key in sources if partner_of(sources[key][1].draw) == changed} - {changed}
+    assert joined
+    (new,) = labelled(manifest_of([recording(tmp_path / "new.wav", 600, 60)])).utterances
+    path = manifest.by_id[changed].path
+    recording(path, soundfile.info(path).frames, seed=50)
+    expected = content_by_id(tmp_path / "whole", run(manifest, tmp_path / "whole", **how).spec)
+    for at in range(1 + len(joined)):
+        store = tmp_path / str(at)
+        shutil.copytree(tmp_path / "first", store)
+        with monkeypatch.context() as patch:
+            patch.setattr(StoreWriter, "write", stopping(at, after=False))
+            with pytest.raises(Stop):
+                run(manifest, store, **how)
+        if others:  # the shards that were left behind are abandoned by a run over other utterances
+            apart = [u for u in manifest.utterances if u.id not in {changed, *joined}]
+            assert run(replace(manifest, utterances=(*apart, new)), store, **how).num_new == 1
+        assert 1 <= run(manifest, store, **how).num_new <= 1 + len(joined)
+        found = content_by_id(store, spec)
+        assert {key: found[key] for key in expected} == expected
+        assert run(manifest, store, **how).num_new == 0
+        assert verify(store).ok
+
+
+def labelled(manifest: Manifest) -> Manifest:
+    marked = tuple(replace(each, label="neutral") for each in manifest.utterances)
+    return replace(manifest, utterances=marked)

@@ -23,7 +23,7 @@ from fake_upstream import (
 )
 from ser_features.audio import load
 from ser_features.extract.plan import PlanItem
-from ser_features.extract.survey import planned_sources, source_of, survey
+from ser_features.extract.survey import Stored, planned_sources, source_of, survey
 from ser_features.manifest import Manifest
 from ser_features.records import Rejection
 from ser_features.store.reader import open_feature_set
@@ -42,7 +42,7 @@ def look(manifest, stored=None, known=None, max_seconds=None, progress=None):
     with ThreadPoolExecutor(2) as pool:
         return survey(
             manifest.utterances,
-            stored or {},
+            Stored(stored or {}),
             known or {},
             FakeUpstream(),
             max_seconds,
