@@ -11,6 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ser_features.extract.pooling import pool_on_device, ragged_on_device
+from ser_features.upstreams.catalog import CATALOG
 from ser_features.upstreams.load import load_upstream
 
 REQUESTS = (
@@ -85,9 +86,14 @@ class Kernels(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("kind", [*REQUESTS, *OWN])
-def test_a_larger_batch_takes_as_many_kernels(kind, checkpoint, noise):
-    text = kind if kind in OWN else f"x@random:0={checkpoint(kind).folder}"
+@pytest.mark.parametrize("kind", [*REQUESTS, *OWN, "kmeans"])
+def test_a_larger_batch_takes_as_many_kernels(kind, checkpoint, noise, monkeypatch):
+    text = kind
+    if kind == "kmeans":
+        monkeypatch.setitem(CATALOG["vq-wav2vec"].config, "vq_type", kind)
+        text = "vq-wav2vec@random:0"
+    elif kind in REQUESTS:
+        text = f"x@random:0={checkpoint(kind).folder}"
     upstream = load_upstream(text, device="meta")
     counts = []
     for waves in (noise(12000, 9000), noise(12000, *range(9000, 9700, 100))):
