@@ -22,10 +22,14 @@ def studies() -> None:
 
     Example: serfeat studies
     """
+    from ser_features.studies.published import read_paper
     from ser_features.studies.table import STUDIES
     from ser_features_cli.lists import show
 
-    rows = [(s.name, s.title, s.tables, s.protocol, s.needs) for s in STUDIES.values()]
+    rows = []
+    for one in STUDIES.values():
+        first = read_paper(one.paper).authors.partition(",")[0]
+        rows.append((one.name, one.title, f"{first} et al.: {one.tables}", one.protocol, one.needs))
     show(("name", "what", "of the paper", "protocol by default", "needs"), rows)
 
 

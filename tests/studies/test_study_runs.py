@@ -301,6 +301,7 @@ def test_commands(tmp_path: Path) -> None:
     listed = serfeat("studies")
     assert listed.status == 0
     assert all(name in listed.out.replace("\n", "") for name in ("upstreams", "spectrogram"))
+    assert "Pappagari et al.:" in listed.out
     path = four_emotions(tmp_path / "c", speakers=4).write()
     args = ("--manifest", f"made={path}", "--upstreams", "fbank", "--recipe", "quick",
             "--steps", 2, "--store", tmp_path / "s", "--results", tmp_path / "r")  # fmt: skip
