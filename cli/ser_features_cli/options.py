@@ -99,8 +99,8 @@ UpstreamsOption = Annotated[
     list[str],
     typer.Option(
         "--upstreams",
-        help="Upstreams, by commas or repeated: NAME, NAME=FOLDER, NAME@random:SEED (untrained "
-        "control), a hub id, or a folder.",
+        help="Upstreams, by commas or repeated: NAME, NAME=FOLDER (cnn14, wav2vec and vq-wav2vec: "
+        "NAME=FILE), NAME@random:SEED (untrained control), a hub id, or a folder.",
         metavar="NAME,…",
     ),
 ]
@@ -220,13 +220,16 @@ def read_requests(values: list[str] | None) -> list[str]:
 
 def _check_target(text: str) -> None:
     from ser_features.registry import unknown
-    from ser_features.upstreams.catalog import CATALOG
+    from ser_features.upstreams.catalog import CATALOG, NATIVE
     from ser_features.upstreams.request import parse_request
 
     request = parse_request(text)
     folder = request.path or Path(request.target)
-    if request.path is not None and not folder.is_dir():
-        raise UsageError(f"upstream {text!r}: there is no folder {folder}")
+    entry = CATALOG.get(request.target)
+    of_file = entry is not None and entry.family in NATIVE  # one published checkpoint file
+    if request.path is not None and not (folder.is_dir() or (of_file and folder.is_file())):
+        kind = "file" if of_file else "folder"
+        raise UsageError(f"upstream {text!r}: there is no {kind} {folder}")
     if not (request.target in CATALOG or "/" in request.target or folder.is_dir()):
         hint = "; or a hub id ORG/NAME, or a folder: NAME=FOLDER"
         raise UsageError(unknown("upstream", request.target, CATALOG) + hint)

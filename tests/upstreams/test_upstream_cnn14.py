@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from cli_runner import good_corpus, serfeat
 from ser_features.errors import UpstreamError
+from ser_features.store.catalog import list_feature_sets
 from ser_features.upstreams.cnn14 import FRONTS, Cnn14Model, mel_weights
 from ser_features.upstreams.load import load_upstream
 
@@ -121,6 +123,20 @@ def test_half_precision_keeps_the_front_end(published, noise, gpu_layout):
 def test_the_wrong_rate_is_named(published):
     with pytest.raises(UpstreamError, match=r"logmel_extractor\.melW \(257, 64\) for \(513, 64\)"):
         load_upstream(f"cnn14={published[0]}")
+
+
+def test_the_command_line_takes_the_published_file(published, tmp_path):
+    manifest = good_corpus(tmp_path / "corpus", speakers="a").write()
+    words = ("extract", "--manifest", manifest, "--store", tmp_path / "store")
+    done = serfeat(*words, "--upstreams", f"cnn14-16k={published[0]}", "--allow-rejects")
+    assert done.status == 0, done.err
+    (info,) = list_feature_sets(tmp_path / "store")
+    assert (info.spec.upstream, info.spec.num_layers, info.spec.dim) == ("cnn14-16k", 6, 2048)
+    for request, said in (
+        ("cnn14=/nowhere.pth", "there is no file /nowhere.pth"),
+        (f"hubert-base={published[0]}", f"there is no folder {published[0]}"),
+    ):
+        assert serfeat(*words, "--upstreams", request).error == f"upstream {request!r}: {said}"
 
 
 def test_without_a_file_it_says_which():
