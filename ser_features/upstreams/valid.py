@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ser_features.upstreams.waves import on_device, valid
+from ser_features.upstreams.waves import on_device
 
 
 class ValidGroups(nn.Module):
@@ -46,8 +46,8 @@ class ValidGroups(nn.Module):
         """
         rows = x.view(len(x), self.groups, -1, x.shape[-1])  # [B, G, C / G, T]
         var, mean = _frame_stats(rows)
-        padding = ~valid(ends, x.shape[-1], x.device)[:, None]
         counts = on_device(ends, x.device)[:, None, None]
+        padding = torch.arange(x.shape[-1], device=x.device) >= counts  # [B, 1, T]
         centre = mean.masked_fill_(padding, 0.0).sum(2, keepdim=True) / counts  # [B, G, 1]
         var = var.add_((mean - centre).square_()).masked_fill_(padding, 0.0)
         spread = torch.rsqrt(var.sum(2, keepdim=True) / counts + self.eps)
