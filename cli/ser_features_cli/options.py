@@ -225,12 +225,12 @@ def _check_target(text: str) -> None:
 
     request = parse_request(text)
     folder = request.path or Path(request.target)
-    entry = CATALOG.get(request.target)
-    of_file = entry is not None and entry.family in NATIVE  # one published checkpoint file
+    known = request.target in CATALOG
+    of_file = known and CATALOG[request.target].family in NATIVE  # published as one file
     if request.path is not None and not (folder.is_dir() or (of_file and folder.is_file())):
         kind = "file" if of_file else "folder"
         raise UsageError(f"upstream {text!r}: there is no {kind} {folder}")
-    if not (request.target in CATALOG or "/" in request.target or folder.is_dir()):
+    if not (known or "/" in request.target or folder.is_dir()):
         hint = "; or a hub id ORG/NAME, or a folder: NAME=FOLDER"
         raise UsageError(unknown("upstream", request.target, CATALOG) + hint)
 
