@@ -25,6 +25,7 @@ TESTS = (
     "tests/extract/test_kill.py",
     "tests/extract/test_kill_engines.py",
     "tests/store/test_store_damage.py",
+    "tests/store/test_store_moved.py",
     "tests/cli/test_cli_signals.py",
     "tests/cli/test_cli_interrupt.py",
     "tests/test_audio_fuzz.py",
