@@ -6,6 +6,7 @@ import numpy as np
 
 from fake_features import FakeFeatures
 from ser_features.heads.resnet34 import ResNetShape, shape_of
+from ser_features.train.extras import Extras
 from ser_features.train.resnet import ResNetRun
 from ser_features.train.resnet_recipes import RESNET_RECIPES, ResNetConfig
 from ser_features.train.spectrograms import Spectrograms
@@ -41,6 +42,7 @@ def planted_view(dtype: str = "float32") -> FrameView:
     return FrameView(features, features.ids)
 
 
-def started(config: ResNetConfig, seed: int = 0) -> ResNetRun:
+def started(config: ResNetConfig, seed: int = 0, extras: Extras | None = None) -> ResNetRun:
     spectrograms = Spectrograms(planted_view(), np.arange(COUNT), config)
-    return ResNetRun(Run(0, seed, config.lrs[0], 0), FOLD, spectrograms, planted_labels(), config)
+    how = (FOLD, spectrograms, planted_labels(), config)
+    return ResNetRun(Run(0, seed, config.lrs[0], 0), *how, extras=extras)

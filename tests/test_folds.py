@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,17 @@ def test_official_folds_of_the_corpus_come_before_splits() -> None:
     own = (Fold("a", ("u000", "u001"), ("u002",), ("u003",)),)
     manifest = Manifest("toy", balanced(1).utterances, folds={"official": own})
     assert make_folds(manifest, "official").folds == own
+
+
+def test_dev_may_share_speakers_that_are_not_known() -> None:
+    rows = [("train", None), ("dev", "b"), ("test", "c"), ("train", "a"), ("dev", None)]
+    utterances = tuple(
+        Utterance(f"u{i}", Path(f"{i}.wav"), ("x", "y")[i % 2], speaker, split=split)
+        for i, (split, speaker) in enumerate(rows)
+    )
+    assert make_folds(Manifest("c", utterances), "official").dev_shares_speakers
+    known = tuple(replace(u, speaker=u.speaker or u.id) for u in utterances)
+    assert not make_folds(Manifest("c", known), "official").dev_shares_speakers
 
 
 def test_emobox_keeps_its_folds_and_says_that_dev_shares_speakers() -> None:

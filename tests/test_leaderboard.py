@@ -101,6 +101,21 @@ def test_a_row_says_what_the_domain_classifier_heard():
     assert not any("domain" in one for one in rows_of(record)[0].remarks)
 
 
+def test_late_scores_are_of_the_evaluations_that_every_run_has():
+    """The mean over runs at each step, then mean and deviation over steps."""
+    record = make_record(per_label=2, num_speakers=2)
+    scores = []
+    for number, one in enumerate(record.scores):
+        truth = tuple(record.truth[name] for name in one.test_ids)
+        wrong = tuple((label + 1) % 4 for label in truth)
+        late = ((90, truth if number else wrong), (100, truth), (110, wrong))
+        scores.append(replace(one, late=late[: 3 - number]))  # the last one has no third
+    (row,) = rows_of(replace(record, scores=tuple(scores)))
+    assert row.late["evaluations"] == 2
+    assert row.late["uar"] == pytest.approx((0.5 + 1) / 2)
+    assert row.late["uar_std"] == pytest.approx(np.std([0.5, 1], ddof=1))
+
+
 def test_planted_tie_shares_the_mark_and_planted_difference_does_not():
     rows = by_upstream(
         make_record("best", 0.9, draw=1),

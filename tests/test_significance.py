@@ -54,6 +54,16 @@ def test_unknown_metric_is_an_error():
         scores(np.ones((1, 2, 2)), "ua")
 
 
+@pytest.mark.parametrize("num_units", [4, 6, 30])
+def test_percentiles_are_as_wide_as_a_t_interval(num_units):
+    """The bootstrap's deviation of a mean is sqrt((n - 1) / n) of the standard error."""
+    values = np.random.default_rng(0).standard_normal(1_000_000)
+    low, high = significance._percentiles(values, num_units, 0.9)
+    t = stats.t.ppf(0.95, num_units - 1)
+    shrink = np.sqrt((num_units - 1) / num_units)
+    assert (shrink * high, -shrink * low) == pytest.approx((t, t), rel=0.02)
+
+
 def test_estimator_needs_every_label_in_every_fold():
     rng = np.random.default_rng(0)
     whole = outcomes(rng, [0.5] * 4)

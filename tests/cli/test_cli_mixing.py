@@ -71,6 +71,27 @@ def test_the_clean_record_is_the_same_whatever_else_is_tested(folder: Path) -> N
     ]  # fmt: skip
 
 
+def test_another_noise_of_the_same_name_is_another_record(folder: Path) -> None:
+    (folder / "hiss").mkdir()
+    samples = 0.1 * np.random.default_rng(1).standard_normal(8000)
+    soundfile.write(folder / "hiss" / "n.wav", samples.clip(-1, 1), 16000)
+    for name in ("noise", "hiss"):
+        bench(folder, "tested", "--test-condition", f"noise:snr=10,folder={folder / name}")
+    first, second = map(load_record, heard(folder, "tested"))
+    assert first.condition == second.condition == "noise-10db"
+    assert first.key != second.key
+
+
+def test_the_audit_looks_at_added_corpora(folder: Path) -> None:
+    twin = f"twin={folder / 'corpus' / 'made.csv'}"
+    bench(folder, "twin", "--added", twin, "--strategy", "mix")
+    (path,) = heard(folder, "twin")
+    record = load_record(path)
+    assert record.audit["leaks"] == ["audio"]
+    (row,) = build_rows([record], num_resamples=50)
+    assert "leak" in row.marks
+
+
 @pytest.mark.parametrize(
     "more",
     [

@@ -116,6 +116,26 @@ def test_what_is_of_both_domains_is_not_counted() -> None:
     assert counts.take() == [0.5]
 
 
+def test_places_that_only_fill_a_minibatch_are_not_counted() -> None:
+    """The last micro-batch of an epoch is filled up with rows of weight 0."""
+    shape, rng = SuperbShape(LAYERS, DIM, CLASSES, 5), np.random.default_rng(0)
+    stack = SuperbStack(shape, 1, torch.device("cpu"))
+    stack.load(0, initial_weights(shape, rng))
+    table = torch.from_numpy(features_of().pooled("mean")).view(-1, DIM)
+    heard = []
+    for rows in ([0, 4, 1, 2], [0, 4, 1, 2, 3, 5, 6, 7]):  # 0 and 4 are added
+        adversary = StackAdversary(
+            stack, torch.from_numpy(ADDED), [1e-9], [np.random.default_rng(1)], 0.0, clip=1.0
+        )
+        index = torch.tensor([rows])
+        weight = (torch.arange(len(rows)) < 4).float()[None] / 4
+        at = index.unsqueeze(-1) * LAYERS + torch.arange(LAYERS)
+        adversary.update(table, at, index, weight)
+        heard.append(adversary._counts._counts.clone())
+    assert torch.equal(heard[0], heard[1])
+    assert heard[0][1].tolist() == [[2, 2]]
+
+
 def test_the_pieces_of_a_head_on_frames_carry_the_domain_of_what_is_in_them() -> None:
     features = features_of()
     view = FrameView(features, features.ids, "all")

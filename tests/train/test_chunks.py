@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser_features.train.cache_augment import CacheAugment, CacheDraw, parse_cache
-from ser_features.train.chunks import Batch, Chunk, augmented, draw_epoch
+from ser_features.train.chunks import Batch, Chunk, _cut, augmented, draw_epoch
 from ser_features.train.resnet_recipes import RESNET_RECIPES
 from ser_features.train.specaugment import POLICIES
 
@@ -42,6 +42,15 @@ def test_an_epoch_takes_every_row_once_and_its_copies(
     assert all(size == batch for size in sizes[:-2])
     again = draw_epoch(rows, np.array(counts), 20, config, np.random.default_rng(seed))
     assert drawn == again
+
+
+def test_no_chunk_is_ever_alone_in_a_minibatch() -> None:
+    for count in range(2, 40):
+        for batch in range(2, 13):
+            parts = _cut(np.arange(count), batch)
+            assert np.concatenate(parts).tolist() == list(range(count))
+            assert all(2 <= len(part) <= batch + 1 for part in parts)
+            assert all(len(part) == batch for part in parts[:-1])
 
 
 @given(st.lists(st.integers(1, 50), min_size=2, max_size=60), st.integers(3, 20))

@@ -17,6 +17,7 @@ from resnet_factory import (
 from ser_features.errors import TrainError
 from ser_features.train import resnet
 from ser_features.train.chunks import Chunk, draw_epoch
+from ser_features.train.extras import no_extras
 from ser_features.train.resnet import run_resnet
 from ser_features.train.resnet_recipes import (
     ResNetOptions,
@@ -24,6 +25,7 @@ from ser_features.train.resnet_recipes import (
 )
 from ser_features.train.specaugment import Masks
 from ser_features.train.spectrograms import Spectrograms, normalized
+from ser_features.train.strategies import Strategy
 from ser_features.views import FrameView
 
 pytestmark = pytest.mark.usefixtures("thin_resnets")
@@ -70,11 +72,16 @@ def test_a_seed_decides_every_weight() -> None:
     assert not torch.equal(states[0]["body.conv.weight"], states[2]["body.conv.weight"])
 
 
-def test_the_rate_follows_the_schedule() -> None:
-    run = started(replace(QUICK, schedule="halving", lrs=(1e-3,)))
+def test_every_rate_follows_the_schedule() -> None:
+    strategy = Strategy("adversarial", reversal=0.1)
+    how = replace(no_extras(COUNT), added=np.arange(COUNT) % 3 == 0, strategy=strategy)
+    run = started(replace(QUICK, schedule="halving", lrs=(1e-3,)), extras=how)
+    rivals = run._adversary
     for epoch, factor in ((8, 1.0), (9, 0.5), (11, 0.25)):
         run.train_epoch(epoch)
-        assert run._optimiser.param_groups[0]["lr"] == 1e-3 * factor
+        optimisers = (run._optimiser, rivals._optimiser, rivals._reverse)
+        rates = [each.param_groups[0]["lr"] for each in optimisers]
+        assert rates == pytest.approx([1e-3 * factor, 1e-3 * factor, 1e-4 * factor])
 
 
 def test_frames_that_do_not_fit_are_read_again_and_nothing_changes() -> None:
