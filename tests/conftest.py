@@ -16,6 +16,9 @@ settings.register_profile("others", deadline=None)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
+# Run by s3prl in a process of its own; its package is not there for doctest to import.
+collect_ignore = ["train/s3prl_reference.py", "upstreams/s3prl_wav2vec.py"]
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
