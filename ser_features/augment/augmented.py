@@ -183,11 +183,15 @@ def augmented_sets(
     Reads and hashes the folders. Raises UsageError, also where two of them would share a name, and
     AudioError naming a recording that cannot be read.
     """
-    if copies < 1 or seed < 0:
-        raise UsageError(f"copies {copies} and seed {seed}: expected 1 or more, and 0 or more")
+    if copies < 1 or not 0 <= seed <= MOST_SEED:
+        expected = f"expected 1 or more, and 0 to {MOST_SEED}"
+        raise UsageError(f"copies {copies} and seed {seed}: {expected}")
     parsed = list(dict.fromkeys(parse_augmentation(text) for text in texts))
     sets: list[Augmented | None] = []
     for augmentation in parsed:
+        if not _fits(augmentation):
+            expected = f"at most {MOST_STEPS} steps, and {MOST_TEXT} characters with every value"
+            raise UsageError(f"{augmentation.name[:60]} …: expected {expected}")
         if not augmentation.steps:
             sets.append(None)
             continue
@@ -218,15 +222,20 @@ def read_stored(stored: object) -> tuple[Augmentation, int, int]:
     """The parts of a stored augmentation; UsageError where it is none that serfeat wrote."""
     found = stored if isinstance(stored, Mapping) else {}
     text, numbers = found.get("text"), (found.get("seed"), found.get("copy"))
-    if isinstance(text, str) and len(text) <= MOST_TEXT:
+    if isinstance(text, str) and len(text) <= MOST_TEXT:  # before it is parsed
         seed, copy = (one if type(one) is int and 0 <= one <= MOST_SEED else -1 for one in numbers)
         augmentation = parse_augmentation(text)
-        if min(seed, copy) >= 0 and 0 < len(augmentation.steps) <= MOST_STEPS:
+        if min(seed, copy) >= 0 and augmentation.steps and _fits(augmentation):
             return augmentation, seed, copy
     raise UsageError(
         f"its stored augmentation is not one (expected a text of at most {MOST_STEPS} steps, a "
         "seed and a copy); extract the feature set anew"
     )
+
+
+def _fits(augmentation: Augmentation) -> bool:
+    """Whether a store may hold it: what is made must be read back."""
+    return len(augmentation.steps) <= MOST_STEPS and len(augmentation.text) <= MOST_TEXT
 
 
 def _read(augmentation: Augmentation, seed: int) -> Augmented:

@@ -6,7 +6,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ser_features.augment.augmented import augmented_sets
+from ser_features.augment.augmented import augmented_sets, read_stored
 from ser_features.augment.level import active_power, mix
 from ser_features.augment.noise import stretch_of
 from ser_features.augment.partners import Partners
@@ -157,6 +157,18 @@ def test_names_of_copies_and_seeds(noises):
     soundfile.write(noises / "x" / "n.wav", np.ones(100) * 0.1, 8000)
     with pytest.raises(UsageError, match="two augmentations would be called 'noise-10db'"):
         augmented_sets([text, f"noise:snr=10,folder={noises}/x"])
+
+
+def test_what_could_not_be_read_back_is_not_made(noises):
+    one = make("+".join(["gain"] * 16), seed=2**53)
+    assert read_stored(one.provenance) == (one.augmentation, 2**53, 0)
+    with pytest.raises(UsageError, match="at most 16 steps"):
+        make("+".join(["gain"] * 17))
+    with pytest.raises(UsageError, match="8192 characters"):
+        make("gain:level=" + "/".join(["1"] * 5000))
+    for how in ({"seed": 2**53 + 1}, {"seed": -1}, {"copies": 0}):
+        with pytest.raises(UsageError, match="expected 1 or more, and 0 to"):
+            make("gain", **how)
 
 
 def test_draws_depend_on_the_id_the_copy_and_the_seed_only(noises):
