@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from scipy import signal
+import scipy  # scipy.signal takes half a second to load: where it is first used
 
 from ser_features.augment.fields import asked
 from ser_features.augment.kind import (
@@ -37,8 +37,8 @@ def apply(samples: Samples, drawn: Drawn, scene: Scene) -> Samples:
             continue
         if drawn[name] >= half:
             raise AudioError("augmentation", f"a high-pass at {drawn[name]:g} Hz leaves nothing")
-        sections = signal.butter(ORDER, drawn[name], kind, fs=scene.sample_rate, output="sos")
-        samples = signal.sosfilt(sections, samples)
+        sections = scipy.signal.butter(ORDER, drawn[name], kind, fs=scene.sample_rate, output="sos")
+        samples = scipy.signal.sosfilt(sections, samples)
     return as_samples(samples)
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 import numpy as np
+import scipy  # scipy.signal takes half a second to load: where it is first used
 from numpy.typing import NDArray
-from scipy import signal
 
 from ser_features.augment.fields import sha256, whole
 from ser_features.augment.folder import one_channel
@@ -49,7 +49,7 @@ def in_room(samples: Samples, response: NDArray[np.floating], rate: int) -> Samp
     length stays too, and the tail is cut off.
     """
     direct = int(np.abs(response).argmax())
-    wet = signal.fftconvolve(samples.astype(np.float64), response)
+    wet = scipy.signal.fftconvolve(samples.astype(np.float64), response)
     wet = wet[direct : direct + len(samples)]
     before, after = active_power(samples, rate), active_power(wet, rate)
     return as_samples(wet * np.sqrt(before / after) if after > 0 else wet)

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
+import scipy  # scipy.signal takes half a second to load: where it is first used
 from numpy.typing import NDArray
-from scipy import signal
 
 from ser_features.augment.extra import need
 from ser_features.augment.fields import asked, listed, number
@@ -122,7 +122,8 @@ def _with_tail(
     places = [*drawn["size"], *drawn["speaker"], *drawn["microphone"]]
     stream, count = noise_stream(Dice("room", t60, *places).seed()), round(t60 * rate) + fade - end
     noise = stream.standard_normal(max(count, fade))
-    high = signal.sosfilt(signal.butter(4, _LOW, "highpass", fs=rate, output="sos"), exact[:end])
+    sections = scipy.signal.butter(4, _LOW, "highpass", fs=rate, output="sos")
+    high = scipy.signal.sosfilt(sections, exact[:end])
     matched = high[end - round(_MATCHED * rate) :]
     seconds = (np.arange(len(noise)) + len(matched) / 2 - fade) / rate  # from where it is matched
     tail = np.sqrt(np.mean(matched**2)) * noise * 10 ** (-3 * seconds / t60)

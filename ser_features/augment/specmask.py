@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from scipy import signal
+import scipy  # scipy.signal takes half a second to load: where it is first used
 
 from ser_features.augment.fields import listed, number, whole
 from ser_features.augment.kind import (
@@ -65,10 +65,10 @@ def _without_bands(samples: Samples, bands: list[list[float]], rate: int) -> Sam
     size = min(round(WINDOW * rate), len(samples))
     if size < 2 or not bands:
         return samples
-    frequencies, _, spectrum = signal.stft(samples, rate, nperseg=size)  # [F], [T], [F, T]
+    frequencies, _, spectrum = scipy.signal.stft(samples, rate, nperseg=size)  # [F], [T], [F, T]
     for low, high in bands:
         spectrum[(frequencies >= low) & (frequencies < high)] = 0
-    return fit(as_samples(signal.istft(spectrum, rate, nperseg=size)[1]), len(samples))
+    return fit(as_samples(scipy.signal.istft(spectrum, rate, nperseg=size)[1]), len(samples))
 
 
 def _mel(hertz: float) -> float:
