@@ -21,12 +21,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
+from msgspec import structs
 
 from ser_features.corpora.files import read_manifest
 from ser_features.extract.plan import PlanItem, plan_shards
@@ -98,7 +98,7 @@ def commit_all(store: Path) -> None:
 
 
 def _record(shard: Shard, sources: dict[str, Source]) -> Commit:
-    made = tuple(replace(sources[key], audio_sha256="ab" * 32) for key in shard.ids)
+    made = tuple(structs.replace(sources[key], audio_sha256="ab" * 32) for key in shard.ids)
     total = ObjectSum("cd" * 32, 2_555_904)
     return Commit(shard, made, dict.fromkeys(shard_objects(SPEC, shard), total))
 

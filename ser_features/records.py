@@ -1,9 +1,14 @@
-"""Frozen dataclasses that cross module borders. They hold data and know nothing else."""
+"""Frozen records that cross module borders. They hold data and know nothing else.
+
+Dataclasses; those of which there are a million are msgspec's structs, made ten times as quickly.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
+
+import msgspec
 
 Json: TypeAlias = Any
 """A value that ``json.dumps`` takes: dict, list, str, int, float, bool or None."""
@@ -94,8 +99,7 @@ class Shard:
     first_frame: int
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(msgspec.Struct, frozen=True, gc=False):
     """What one stored utterance was made from; enough to find changed files and to extract again.
 
     ``size`` is bytes and ``mtime_ns`` nanoseconds of the file; ``start`` and ``end`` seconds.

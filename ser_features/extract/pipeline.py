@@ -288,9 +288,8 @@ class Extraction:
             first_index=len(writer.shards),
             first_frame=max((end_frame(s, writer.spec) for s in writer.shards), default=0),
         )
-        ids, table = [name for shard in added for name in shard.ids], self.manifest.by_id
-        draws = (wanted[name].draw for name in ids)
-        writer.add_plan(added, planned_sources((table[name] for name in ids), draws))
+        draws = {name: wanted[name].draw for shard in added for name in shard.ids}
+        writer.add_plan(added, planned_sources(self.manifest.by_id, draws))
         return [*resumed, *added]
 
 

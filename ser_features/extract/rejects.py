@@ -5,8 +5,8 @@ import io
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ser_features.files import read_whole
 from ser_features.records import Rejection, Utterance
@@ -18,8 +18,7 @@ DECODED = frozenset({"augmentation", "not-finite", "silent", "truncated"})
 COLUMNS = ("id", "path", "reason", "detail", "size", "mtime_ns")
 
 
-@dataclass(frozen=True, slots=True)
-class Stat:
+class Stat(NamedTuple):
     """Size in bytes and modification time in nanoseconds; both -1 where the file is not there."""
 
     size: int

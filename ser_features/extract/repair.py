@@ -169,7 +169,7 @@ def _decode(source: Source, num_frames: int, runner: ShardRunner) -> Decoded | N
     decoded = runner.decode(item)
     known = bool(source.audio_sha256)  # a lost commit record leaves only the plan, without hashes
     if not isinstance(decoded, Decoded):
-        if not known and source_of(utterance) == replace(source, draw=""):
+        if not known and source_of(utterance, draw=source.draw) == source:
             return None
         raise StoreError(decoded.detail)
     if known and decoded.source.audio_sha256 != source.audio_sha256:

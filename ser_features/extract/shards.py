@@ -3,8 +3,9 @@
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -154,7 +155,7 @@ class ShardRunner:
                 )
         except AudioError as error:
             return reject(utterance, error)
-        source = replace(before, audio_sha256=wave.sha256, draw=item.draw)
+        source = msgspec.structs.replace(before, audio_sha256=wave.sha256, draw=item.draw)
         return Decoded(source, samples, tuple(wave.notes))
 
     def start(
