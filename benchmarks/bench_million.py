@@ -79,11 +79,8 @@ def plan(items: list[PlanItem], manifest: Manifest, store: Path, found: dict[str
     shards = timed(
         "pack", found, lambda: plan_shards(items, rows=SPEC.rows, capacity=SPEC.capacity)
     )
-    table = manifest.by_id
-    ids = [key for shard in shards for key in shard.ids]
-    sources = timed(
-        "stat", found, lambda: planned_sources((table[key] for key in ids), [""] * len(ids))
-    )
+    ids = (key for shard in shards for key in shard.ids)
+    sources = timed("stat", found, lambda: planned_sources(manifest.by_id, dict.fromkeys(ids, "")))
     with StoreWriter(store, SPEC) as writer:
         timed("write_plan", found, lambda: writer.add_plan(shards, sources))
 
@@ -114,10 +111,11 @@ def start_up() -> None:
 def stat_files(folder: Path, count: int, found: dict[str, float]) -> None:
     """The same look where every utterance is a file of its own."""
     folder.mkdir()
-    utterances = [Utterance(f"u{i}", folder / f"{i:07d}.wav") for i in range(count)]
-    for one in utterances:
+    utterances = {f"u{i}": Utterance(f"u{i}", folder / f"{i:07d}.wav") for i in range(count)}
+    for one in utterances.values():
         os.mknod(one.path)
-    timed("stat_a_file_each", found, lambda: planned_sources(utterances, [""] * count))
+    draws = dict.fromkeys(utterances, "")
+    timed("stat_a_file_each", found, lambda: planned_sources(utterances, draws))
 
 
 def ls(store: Path) -> None:

@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 import torch
+from msgspec import structs
 
 from ser_features.audio import load
 from ser_features.augment.augmented import Augmented, partner_of, recall
@@ -138,7 +139,7 @@ def _at_hand(source: Source, again: Sequence[Mapping[str, Source]]) -> Source:
     """Where to look for its audio, of all places where it was found (``find_moved``)."""
     others = [one[source.id] for one in again if source.id in one]
     same = [one for one in others if one.audio_sha256 == source.audio_sha256]
-    return min((source, *(replace(one, draw=source.draw) for one in same)), key=_strange)
+    return min((source, *(structs.replace(one, draw=source.draw) for one in same)), key=_strange)
 
 
 def _strange(source: Source) -> int:

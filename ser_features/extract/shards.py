@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 import torch
+from msgspec import structs
 from numpy.typing import NDArray
 
 from ser_features.audio import load
@@ -155,7 +155,7 @@ class ShardRunner:
                 )
         except AudioError as error:
             return reject(utterance, error)
-        source = msgspec.structs.replace(before, audio_sha256=wave.sha256, draw=item.draw)
+        source = structs.replace(before, audio_sha256=wave.sha256, draw=item.draw)
         return Decoded(source, samples, tuple(wave.notes))
 
     def start(

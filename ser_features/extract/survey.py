@@ -3,8 +3,10 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from ser_features.audio import check_length, load, num_samples_at, probe
 from ser_features.augment.augmented import Drawing, length_of, partner_of
@@ -133,9 +135,7 @@ def source_of(utterance: Utterance, audio_sha256: str = "", draw: str = "") -> S
 
 
 @uncollected()
-def planned_sources(
-    utterances: Mapping[str, Utterance], draws: Mapping[str, str]
-) -> list[Source]:
+def planned_sources(utterances: Mapping[str, Utterance], draws: Mapping[str, str]) -> list[Source]:
     """``source_of`` every utterance of ``draws``, in its order, before it is decoded.
 
     Each file is looked at once, in the order of ``utterances``: neighbours there are neighbours in

@@ -9,9 +9,10 @@ corpus in different folders do not undo each other's records, and nothing grows 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from threading import Lock
 from typing import TypeVar
+
+from msgspec.structs import replace
 
 from ser_features.errors import StoreError, UnreachableError
 from ser_features.files import uncollected

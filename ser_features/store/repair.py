@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
+from msgspec.structs import replace
 
 from ser_features.records import FeatureSetSpec, Shard, Source
 from ser_features.store.catalog import names_in
@@ -126,9 +126,8 @@ def _rebuilt_plans(found: Survey) -> Iterator[Plan]:
         end = min(later, default=None)
         mine = [c for c in orphans if end is None or c.shard.index < end]
         orphans = [c for c in orphans if c not in mine]
-        sources = (source for commit in mine for source in commit.sources)
-        unheard = tuple(msgspec.structs.replace(one, audio_sha256="") for one in sources)
-        yield Plan(generation, tuple(commit.shard for commit in mine), unheard)
+        sources = tuple(replace(s, audio_sha256="") for commit in mine for s in commit.sources)
+        yield Plan(generation, tuple(commit.shard for commit in mine), sources)
 
 
 def _damaged_shards(found: Survey, spec: FeatureSetSpec) -> Iterator[DamagedShard]:

@@ -3,10 +3,10 @@
 import json
 from dataclasses import replace
 
-import msgspec
 import numpy as np
 import pytest
 import soundfile
+from msgspec import structs
 
 from fake_upstream import (
     RATE,
@@ -121,7 +121,7 @@ def test_what_is_stored_is_what_was_drawn(tmp_path, monkeypatch, manifest, noise
     assert made == augmented_sets((noise,), seed=5)[0]
     for name in found.ids:
         source = found.sources[name]
-        clean = msgspec.structs.replace(source, draw="")
+        clean = structs.replace(source, draw="")
         assert clean == before.sources[name]  # the clean recording's hash
         samples, _ = soundfile.read(source.path, dtype="float32")
         wave = made.apply(samples, source.draw, RATE, {})

@@ -80,10 +80,11 @@ def test_planned_sources_are_what_source_of_says_of_each(manifest, tmp_path, mon
     one, two = manifest.utterances[:2]
     here = replace(one, id="here", path=one.path.relative_to(tmp_path), start=0.5)
     gone = replace(two, id="gone", path=two.path.with_name("gone.wav"))
-    asked, draws = [one, here, two, gone, replace(one, id="cut", end=0.1)], ["", "d", "", "e", ""]
-    pairs = zip(asked, draws, strict=True)
-    assert planned_sources(asked, draws) == [source_of(u, draw=draw) for u, draw in pairs]
-    assert planned_sources([gone], [""])[0].size == -1
+    cut, rest = replace(one, id="cut", end=0.1), replace(two, id="not planned")
+    known = {u.id: u for u in (one, here, rest, two, gone, cut)}
+    draws = {"cut": "", gone.id: "e", one.id: "", here.id: "d", two.id: ""}
+    assert planned_sources(known, draws) == [source_of(known[i], draw=d) for i, d in draws.items()]
+    assert planned_sources({"gone": gone}, {"gone": ""})[0].size == -1
 
 
 def test_only_headers_are_read_where_nothing_changed(manifest, monkeypatch):

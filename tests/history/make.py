@@ -8,11 +8,11 @@ what it holds is what that version really wrote.
 
 import json
 import sys
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+from msgspec.structs import replace
 
 from ser_features.fingerprint import fingerprint
 from ser_features.records import FeatureSetSpec, FoldScore, RunRecord, Shard, Source

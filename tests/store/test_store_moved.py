@@ -6,12 +6,12 @@ import random
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from faulty_disk import broken_at, full_from, watched
 from hostile import bounded, changed, hows, sealed, values

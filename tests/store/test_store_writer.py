@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from ser_features.errors import DamageError, StoreError
 from ser_features.files import read_sealed, write_sealed
@@ -26,6 +27,10 @@ from store_factory import (
     outputs_of,
     source_of,
 )
+
+
+def odd(**change):
+    return structs.replace(source_of("u1"), **change)
 
 
 def test_resuming_keeps_what_is_stored(tmp_path):
@@ -89,8 +94,14 @@ def test_a_shard_without_any_good_utterance(tmp_path):
         ({"frames": None}, "the feature set keeps frames 'float16'"),
         ({"sources": (source_of("u1"), source_of("u0"))}, "not those planned, in their order"),
         ({"sources": (source_of("u0"), source_of("x"))}, "not those planned, in their order"),
-        ({"sources": (source_of("u0"), replace(source_of("u1"), audio_sha256="ab"))}, "64 hex"),
-        ({"sources": (source_of("u0"), replace(source_of("u1"), path="\udcff"))}, "not valid Unic"),
+        (
+            {"sources": (source_of("u0"), odd(audio_sha256="ab"))},
+            "64 hex",
+        ),
+        (
+            {"sources": (source_of("u0"), odd(path="\udcff"))},
+            "not valid Unic",
+        ),
     ],
 )
 def test_outputs_that_do_not_fit_are_refused(tmp_path, change, told):
