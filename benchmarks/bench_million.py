@@ -1,12 +1,13 @@
 """How long a million utterances take to read, plan, list and open.
 
     python benchmarks/bench_million.py            # a million; writes benchmarks/results
+    python benchmarks/bench_million.py --files    # each a file of its own; no commits, no reading
     python benchmarks/bench_million.py --quick    # 20 000, nothing written
 
-No audio is encoded: the manifest is a CSV file whose rows are cuts of recordings that are there,
-lengths are drawn, and the commit records are written as an extraction writes them. ``plan`` is
-start-up, packing, looking at every file and writing; ``stat_a_file_each`` is that look for a tenth
-as many files, one an utterance, just made.
+No audio is encoded: the manifest is a CSV file whose rows are cuts of recordings that are there
+(``--files``: a million empty files, just made below TMPDIR), lengths are drawn, and the commit
+records are written as an extraction writes them. ``plan`` is start-up, packing, looking at every
+file and writing. ``peak_memory_bytes`` is this process's, to the written plan, reading included.
 """
 
 import argparse
@@ -16,13 +17,14 @@ import io
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 from unittest import mock
 
 import numpy as np
@@ -33,7 +35,7 @@ from ser_features.extract.plan import PlanItem, plan_shards
 from ser_features.extract.survey import planned_sources
 from ser_features.fingerprint import fingerprint
 from ser_features.manifest import Manifest
-from ser_features.records import FeatureSetSpec, Shard, Source, Utterance
+from ser_features.records import FeatureSetSpec, Shard, Source
 from ser_features.store.catalog import list_feature_sets
 from ser_features.store.forms import Commit
 from ser_features.store.layout import shard_objects
@@ -57,21 +59,36 @@ def timed(name: str, found: dict[str, float], work: Callable[[], Any]) -> Any:
     return result
 
 
-def write_manifest(folder: Path, count: int) -> Path:
-    """One CSV row an utterance; ``RECORDINGS`` files that are there."""
+def write_manifest(folder: Path, count: int, *, files: bool) -> Path:
+    """One CSV row an utterance; the files are there, a thousand in a folder."""
+    path = folder / "million.csv"
+    with path.open("w", encoding="utf-8") as file:
+        (write_files if files else write_cuts)(folder, count, file)
+    return path
+
+
+def write_files(folder: Path, count: int, file: TextIO) -> None:
+    file.write("id,path,label,speaker\n")
+    for i in range(count):
+        if i % RECORDINGS == 0:
+            (folder / f"s{i // RECORDINGS:04d}").mkdir()
+        name = f"s{i // RECORDINGS:04d}/u{i:07d}.wav"
+        os.mknod(folder / name)
+        file.write(f"u{i:07d},{name},angry,s{i // RECORDINGS:04d}\n")
+
+
+def write_cuts(folder: Path, count: int, file: TextIO) -> None:
+    """Cuts of ``RECORDINGS`` files."""
     audio = folder / "audio"
     audio.mkdir()
     for i in range(RECORDINGS):
         (audio / f"{i:04d}.wav").touch()
-    path = folder / "million.csv"
-    with path.open("w", encoding="utf-8") as file:
-        file.write("id,path,label,speaker,start,end\n")
-        file.writelines(
-            f"u{i:07d},audio/{i % RECORDINGS:04d}.wav,angry,s{i % 5000},{i // RECORDINGS}.0,"
-            f"{i // RECORDINGS + 4}.0\n"
-            for i in range(count)
-        )
-    return path
+    file.write("id,path,label,speaker,start,end\n")
+    file.writelines(
+        f"u{i:07d},audio/{i % RECORDINGS:04d}.wav,angry,s{i % 5000},{i // RECORDINGS}.0,"
+        f"{i // RECORDINGS + 4}.0\n"
+        for i in range(count)
+    )
 
 
 def plan(items: list[PlanItem], manifest: Manifest, store: Path, found: dict[str, float]) -> None:
@@ -79,10 +96,13 @@ def plan(items: list[PlanItem], manifest: Manifest, store: Path, found: dict[str
     shards = timed(
         "pack", found, lambda: plan_shards(items, rows=SPEC.rows, capacity=SPEC.capacity)
     )
-    ids = (key for shard in shards for key in shard.ids)
-    sources = timed("stat", found, lambda: planned_sources(manifest.by_id, dict.fromkeys(ids, "")))
+    places = timed("stat", found, lambda: planned_sources(manifest.by_id, items))
     with StoreWriter(store, SPEC) as writer:
-        timed("write_plan", found, lambda: writer.add_plan(shards, sources))
+        timed(
+            "write_plan",
+            found,
+            lambda: writer.add_plan(shards, [places[key] for s in shards for key in s.ids]),
+        )
 
 
 def commit_all(store: Path) -> None:
@@ -101,21 +121,14 @@ def _record(shard: Shard, sources: dict[str, Source]) -> Commit:
 
 
 def start_up() -> None:
-    """What a new process imports before it extracts: torch and transformers too."""
-    code = "import ser_features_cli.main, ser_features.extract.pipeline"
+    """What ``serfeat extract`` imports before it extracts: torch and transformers too."""
+    code = (
+        "import ser_features_cli.main\nfrom ser_features.files import uncollected\n"
+        "with uncollected():\n    import ser_features.extract.pipeline"
+    )
     subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": PATHS}, check=True
     )
-
-
-def stat_files(folder: Path, count: int, found: dict[str, float]) -> None:
-    """The same look where every utterance is a file of its own."""
-    folder.mkdir()
-    utterances = {f"u{i}": Utterance(f"u{i}", folder / f"{i:07d}.wav") for i in range(count)}
-    for one in utterances.values():
-        os.mknod(one.path)
-    draws = dict.fromkeys(utterances, "")
-    timed("stat_a_file_each", found, lambda: planned_sources(utterances, draws))
 
 
 def ls(store: Path) -> None:
@@ -141,19 +154,26 @@ def resume(store: Path, found: dict[str, float]) -> None:
     timed("open_to_write", found, write)
 
 
-def measure(count: int, folder: Path) -> dict[str, float]:
+def measure(count: int, folder: Path, *, files: bool) -> tuple[dict[str, float], int]:
     found: dict[str, float] = {}
-    path, store = write_manifest(folder, count), folder / "store"
+    path, store = write_manifest(folder, count, files=files), folder / "store"
     manifest = timed("read_manifest", found, lambda: read_manifest(path))
     lengths = np.random.default_rng(0).lognormal(np.log(64_000), 0.6, count).astype(int).tolist()
     items = [
         PlanItem(u.id, n, n // 320 + 1) for u, n in zip(manifest.utterances, lengths, strict=True)
     ]
     plan(items, manifest, store, found)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     timed("start_up", found, start_up)
     found["plan"] = round(sum(found[k] for k in ("start_up", "pack", "stat", "write_plan")), 3)
-    stat_files(folder / "files", count // 10, found)
     timed("list_planned", found, lambda: ls(store))
+    if not files:
+        extracted(store, count, found)
+    return found, peak
+
+
+def extracted(store: Path, count: int, found: dict[str, float]) -> None:
+    """Listing and opening, as after the extraction."""
     with mock.patch.object(os, "fsync"):
         timed("commit_records", found, lambda: commit_all(store))
     found["commit_ms_a_shard"] = round(1000 * found["commit_records"] / (count / SPEC.rows), 3)
@@ -162,22 +182,26 @@ def measure(count: int, folder: Path) -> dict[str, float]:
     assert info.planned_utterances == count
     assert info.complete
     resume(store, found)
-    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
+    parser.add_argument("--files", action="store_true", help="a file of its own for each")
+    args = parser.parse_args()
+    quick, files = args.quick, args.files
     count = 20_000 if quick else 1_000_000
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(count, Path(folder))
+        found, peak = measure(count, Path(folder), files=files)
     text = json.dumps(
         {
-            "command": "python benchmarks/bench_million.py" + " --quick" * quick,
+            "command": "python benchmarks/bench_million.py"
+            + " --files" * files
+            + " --quick" * quick,
             "machine": f"{platform.machine()}, {os.cpu_count()} cores",
             "python": platform.python_version(),
             "utterances": count,
+            "peak_memory_bytes": peak,
             "seconds": found,
         },
         indent=1,
@@ -185,7 +209,7 @@ def main() -> None:
     print(text)
     if not quick:
         today = datetime.datetime.now(datetime.UTC).date()
-        (RESULTS / f"million-{today}.json").write_text(text + "\n")
+        (RESULTS / f"million{'-files' * files}-{today}.json").write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from ser_features.errors import RejectsError
+from ser_features.files import uncollected
 from ser_features_cli import options as o
 from ser_features_cli.console import bars, counted, err, line
 
@@ -51,7 +52,8 @@ def extract(
     requests = o.read_requests(upstreams)
     sources = o.read_sources(corpus, manifest, root=root, allow_partial=allow_partial)
     manifests = o.read_manifests(sources)
-    from ser_features.extract.pipeline import Options, extract_sets
+    with uncollected():  # torch is a seventh slower to load where cycles are looked for
+        from ser_features.extract.pipeline import Options, extract_sets
 
     settings = Options(
         frames, device, precision, batch_seconds, workers, max_seconds,

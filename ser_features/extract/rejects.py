@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from ser_features.files import read_whole
 from ser_features.records import Rejection, Utterance
@@ -18,20 +17,16 @@ DECODED = frozenset({"augmentation", "not-finite", "silent", "truncated"})
 COLUMNS = ("id", "path", "reason", "detail", "size", "mtime_ns")
 
 
-class Stat(NamedTuple):
-    """Size in bytes and modification time in nanoseconds; both -1 where the file is not there."""
+def stat_of(path: Path | str) -> tuple[int, int]:
+    """A file's bytes and modification time in nanoseconds; never fails.
 
-    size: int
-    mtime_ns: int
-
-
-def stat_of(path: Path | str) -> Stat:
-    """The file's size and time; never fails."""
+    Both are -1 where the file is not there.
+    """
     try:
         found = os.stat(path)  # noqa: PTH116  (Path.stat takes twice as long)
     except OSError:
-        return Stat(-1, -1)
-    return Stat(found.st_size, found.st_mtime_ns)
+        return -1, -1
+    return found.st_size, found.st_mtime_ns
 
 
 def write_rejects(report: Place, rejects: Iterable[Rejection]) -> None:
@@ -46,8 +41,7 @@ def write_rejects(report: Place, rejects: Iterable[Rejection]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for row in rows:
-        stat = stat_of(Path(row.path))
-        writer.writerow([row.id, row.path, row.reason, row.detail, stat.size, stat.mtime_ns])
+        writer.writerow([row.id, row.path, row.reason, row.detail, *stat_of(Path(row.path))])
     with suppress(OSError):
         if read_whole(report) == text.getvalue().encode():
             return
@@ -72,6 +66,5 @@ def known_rejects(report: Place, utterances: Iterable[Utterance]) -> dict[str, R
 
 
 def _still_holds(row: dict[str, str], path: Path) -> bool:
-    stat = stat_of(path)
-    same = (str(stat.size), str(stat.mtime_ns)) == (row.get("size"), row.get("mtime_ns"))
+    same = tuple(map(str, stat_of(path))) == (row.get("size"), row.get("mtime_ns"))
     return same and row.get("reason") in DECODED and row.get("path") == str(path)

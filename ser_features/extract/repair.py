@@ -144,9 +144,9 @@ def _at_hand(source: Source, again: Sequence[Mapping[str, Source]]) -> Source:
 
 def _strange(source: Source) -> int:
     """0 where its file is as it was recorded, 1 where it changed, 2 where it is not there."""
-    stat = stat_of(source.path)
-    same = (stat.size, stat.mtime_ns) == (source.size, source.mtime_ns)
-    return 2 if stat.size < 0 else int(not same)
+    size, mtime_ns = stat_of(source.path)
+    same = (size, mtime_ns) == (source.size, source.mtime_ns)
+    return 2 if size < 0 else int(not same)
 
 
 def _partners(damaged: DamagedShard, writer: StoreWriter) -> dict[str, Source]:

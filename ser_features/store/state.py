@@ -258,7 +258,7 @@ def intended(spec: FeatureSetSpec, plans: Iterable[Generation]) -> Metadata:
     shards = [shard for plan in plans for shard in plan.shards]
     rows = max((shard.index + 1 for shard in shards), default=0) * spec.rows
     frames = max((end_frame(shard, spec) for shard in shards), default=0)
-    utterances = len({key for shard in shards for key in shard.ids})
+    utterances = len(set().union(*(shard.ids for shard in shards)))
     texts = documents(spec, rows, frames)
     return Metadata(spec, texts, len(plans), len(shards), utterances)
 

@@ -306,9 +306,9 @@ class StoreWriter:
                     f"expected shard {index} at frame {frame} or later"
                 )
             index, frame = index + 1, end_frame(shard, self.spec)
-        keys = [key for shard in shards for key in shard.ids]
-        if len(set(keys)) < len(keys):
-            twice = next(key for key, count in Counter(keys).items() if count > 1)
+        if len(set().union(*(shard.ids for shard in shards))) < sum(len(s.ids) for s in shards):
+            keys = Counter(key for shard in shards for key in shard.ids)
+            twice = next(key for key, count in keys.items() if count > 1)
             raise StoreError(f"utterance {twice!r} is planned twice in one generation")
         try:
             check_sources(sources)

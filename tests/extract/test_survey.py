@@ -80,11 +80,12 @@ def test_planned_sources_are_what_source_of_says_of_each(manifest, tmp_path, mon
     one, two = manifest.utterances[:2]
     here = replace(one, id="here", path=one.path.relative_to(tmp_path), start=0.5)
     gone = replace(two, id="gone", path=two.path.with_name("gone.wav"))
-    cut, rest = replace(one, id="cut", end=0.1), replace(two, id="not planned")
-    known = {u.id: u for u in (one, here, rest, two, gone, cut)}
-    draws = {"cut": "", gone.id: "e", one.id: "", here.id: "d", two.id: ""}
-    assert planned_sources(known, draws) == [source_of(known[i], draw=d) for i, d in draws.items()]
-    assert planned_sources({"gone": gone}, {"gone": ""})[0].size == -1
+    cuts = replace(one, id="cut", end=0.1), replace(one, id="later", start=0.2)
+    known = {u.id: u for u in (one, here, two, gone, *cuts)}
+    draws = {"cut": "", "gone": "e", one.id: "", "here": "d", "later": "f"}
+    found = planned_sources(known, [PlanItem(key, 1, 1, draw) for key, draw in draws.items()])
+    assert found == {key: source_of(known[key], draw=draw) for key, draw in draws.items()}
+    assert found["gone"].size == -1
 
 
 def test_only_headers_are_read_where_nothing_changed(manifest, monkeypatch):
