@@ -5,10 +5,10 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from ser_features.errors import StoreError, StoreLockedError, UnreachableError
 from ser_features.store.moved import MOST, find_moved
