@@ -146,7 +146,7 @@ def test_official_folds_of_the_corpus_come_before_splits() -> None:
 
 
 def test_dev_may_share_speakers_that_are_not_known() -> None:
-    rows = [("train", None), ("dev", "b"), ("test", "c"), ("train", "a"), ("dev", None)]
+    rows = [("train", None), ("dev", "b"), ("test", "c"), ("train", "a"), ("dev", "d")]
     utterances = tuple(
         Utterance(f"u{i}", Path(f"{i}.wav"), ("x", "y")[i % 2], speaker, split=split)
         for i, (split, speaker) in enumerate(rows)
