@@ -153,6 +153,9 @@ def prepare(
             for request in requests:
                 check_start(training, head, request)
     selected = manifest.select_labels(options.labels)
+    if len(selected.labels) < 2:
+        one = ", ".join(selected.labels)
+        raise UsageError(f"{manifest.corpus!r} has one class to tell, {one}; expected two or more")
     for head in options.heads:
         steps = options.training.cache_steps(head)
         check_neutral(steps, has_neutral="neutral" in selected.labels)

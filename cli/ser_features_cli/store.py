@@ -41,7 +41,7 @@ def ls(store: StoreArgument = Path("features")) -> None:
     from ser_features.store.catalog import list_feature_sets
 
     table = Table()
-    for title in ("feature set", "utterances", "layers", "dim", "frames", "shards"):
+    for title in ("feature set", "planned", "layers", "dim", "frames", "shards"):
         table.add_column(title, overflow="fold")
     for info in list_feature_sets(store):
         spec = info.spec

@@ -118,7 +118,8 @@ def _of_cache(head: str) -> list[str]:
     if is_resnet(head):
         return [
             "what is joined are the chunks of the recipe (4 s in recipe copypaste) of the frames "
-            "that voice activity detection leaves; the paper does not say in which order"
+            "that voice activity detection leaves; the paper does not say in which order",
+            "copies of an utterance at 10, 5 and 0 dB hold the same stretch of the same recording",
         ]
     return ["features are pasted whole, without crops, not recordings before extraction"]
 

@@ -38,7 +38,9 @@ def study_document(outcome: Outcome) -> Document:
     blocks += outcome.more
     if meaning := _meanings(outcome):
         blocks.append(Words(meaning))
-    blocks.append(Words((*_legend(outcome), *plan.notes, *_remarks(outcome)), listed=True))
+    blocks.append(
+        Words((*_legend(outcome), *plan.notes, *outcome.remarks, *_remarks(outcome)), listed=True)
+    )
     return Document(f"Study {study.name}: {study.title}", tuple(blocks))
 
 

@@ -10,6 +10,7 @@ from ser_features.augment.parse import parse_augmentation
 from ser_features.bench import BenchOptions, bench
 from ser_features.extract.pipeline import Options, extract_sets
 from ser_features.extract.progress import Progress, Silent
+from ser_features.leaderboard import domain_remarks
 from ser_features.records import Json, RunRecord
 from ser_features.report.document import Block
 from ser_features.runs import CLEAN, Run
@@ -33,7 +34,10 @@ from ser_features.train.run import needs_frames
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A study that was run: its plan, its filled tables, every record behind them."""
+    """A study that was run: its plan, its filled tables, every record behind them.
+
+    ``remarks`` say what else single trainings showed.
+    """
 
     study: Study
     request: Request
@@ -43,6 +47,7 @@ class Outcome:
     confusions: Mapping[str, RunRecord] = field(default_factory=dict)
     conditions: tuple[Conditions, ...] = ()
     more: tuple[Block, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def run_study(
@@ -63,7 +68,10 @@ def run_study(
     heard = _listen(request, plan.conditions, runner.progress)
     records = tuple({record.key: record for record in found.values()}.values())
     more = () if plan.more is None else tuple(plan.more(Evidence(found, runner.copies_of)))
-    return Outcome(study, request, plan, tables, records, confusions, heard, more)
+    remarks = {
+        f"{t.about}: {each}": None for (t, _), r in found.items() for each in domain_remarks(r)
+    }
+    return Outcome(study, request, plan, tables, records, confusions, heard, more, tuple(remarks))
 
 
 def _listen(request: Request, augment: Sequence[str], progress: Progress) -> tuple[Conditions, ...]:

@@ -306,6 +306,13 @@ def test_unknown_label(tmp_path: Path) -> None:
     assert not (tmp_path / "features.zarr").exists()
 
 
+def test_one_class_is_told_before_anything_is_extracted(tmp_path: Path) -> None:
+    done = bench(good_corpus(tmp_path / "corpus").write(), tmp_path, "--labels", "angry")
+    assert done.status == 2
+    assert done.error == "'made' has one class to tell, angry; expected two or more"
+    assert not (tmp_path / "features.zarr").exists()
+
+
 def test_missing_speaker(tmp_path: Path) -> None:
     corpus = good_corpus(tmp_path / "corpus")
     corpus.rows[3]["speaker"] = ""

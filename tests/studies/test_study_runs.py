@@ -107,6 +107,10 @@ def test_synthetic(iemocap: Any, other: Any, tmp_path: Path, monkeypatch: Any) -
     # one training each: the baseline is in all three tables, curriculum 1:2 in two
     assert len(outcome.plan.trials) == 1 + 4 + 1 + 1 + 1 + 1
     assert {r.strategy for r in outcome.records} > {"", "mix other"}
+    (heard,) = outcome.remarks
+    assert "mlp · adversarial other" in heard
+    assert "tells added from real data with a balanced accuracy of " in heard
+    assert heard in str(study_document(outcome).blocks[-1])
     with pytest.raises(UsageError, match="takes two corpora"):
         STUDIES["synthetic"].plan(replace(request, manifests=(iemocap,)))
 
