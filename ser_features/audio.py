@@ -145,7 +145,7 @@ def check_length(
             "too-short",
             f"{show_path(path)}: {num_samples} samples at {sample_rate} Hz are shorter than one "
             f"receptive field of the encoder ({receptive_field} samples, "
-            f"{receptive_field / sample_rate:.4g} s); take it out of the manifest",
+            f"{receptive_field / sample_rate:.4g} s); leave it out",
         )
     if max_seconds is not None and seconds > max_seconds:
         raise AudioError(
@@ -229,7 +229,7 @@ def _check_samples(mono: NDArray[np.float32], source: Source) -> None:
         raise source.error("not-finite", found)
     if low == high:
         found = f"digital silence, all {len(mono)} samples are {low:g}"
-        raise source.error("silent", found, "record it again or take it out of the manifest")
+        raise source.error("silent", found, "record it again or leave it out")
 
 
 def _clipping(full: NDArray[np.bool_]) -> list[tuple[str, str]]:

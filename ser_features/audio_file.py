@@ -31,7 +31,7 @@ _FORMATS = {
     **dict.fromkeys((".au", ".snd"), ("AU",)),
     **{".flac": ("FLAC",), ".mp3": ("MP3",), ".caf": ("CAF",), ".w64": ("W64",)},
 }
-_CONVERT = "export it again as WAV or FLAC, or take it out of the manifest"
+_CONVERT = "export it again as WAV or FLAC, or leave it out"
 
 
 class _Stream(soundfile.SoundFile):  # type: ignore[misc]

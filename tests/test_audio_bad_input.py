@@ -240,7 +240,7 @@ def test_check_length_too_short_and_too_long() -> None:
     assert caught.value.reason == "too-short"
     assert str(caught.value) == (
         "a.wav: 399 samples at 16000 Hz are shorter than one receptive field of the encoder "
-        "(400 samples, 0.025 s); take it out of the manifest"
+        "(400 samples, 0.025 s); leave it out"
     )
     with pytest.raises(AudioError) as caught:
         check_length(480_001, 400, 30.0, sample_rate=16000, path=Path("a.wav"))

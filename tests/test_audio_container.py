@@ -30,7 +30,7 @@ def test_truncated(tmp_path: Path, kind: str, sub: str, left: float) -> None:
     reason, text = rejected(path)
     assert reason == "truncated"
     assert "cut off" in text
-    assert text.endswith("; export it again as WAV or FLAC, or take it out of the manifest")
+    assert text.endswith("; export it again as WAV or FLAC, or leave it out")
 
 
 @pytest.mark.parametrize("kind", ["WAV", "RF64", "AIFF", "AU", "CAF", "W64", "NIST", "FLAC"])

@@ -16,7 +16,7 @@ from ser_features.store.catalog import list_feature_sets
 from ser_features.store.reader import open_feature_set
 
 NOBODY = 65534
-EXPORT = "export it again as WAV or FLAC, or take it out of the manifest"
+EXPORT = "export it again as WAV or FLAC, or leave it out"
 REJECTED = {
     "missing": ("missing", "no such file; correct the path, or --root for relative paths"),
     "dangling": ("missing", "is a link, and its target gone.wav is gone; mend the link"),
@@ -42,12 +42,12 @@ REJECTED = {
     ),
     "silent": (
         "silent",
-        "digital silence, all 4800 samples are 0; record it again or take it out of the manifest",
+        "digital silence, all 4800 samples are 0; record it again or leave it out",
     ),
     "short": (
         "too-short",
         "399 samples at 16000 Hz are shorter than one receptive field of the encoder "
-        "(400 samples, 0.025 s); take it out of the manifest",
+        "(400 samples, 0.025 s); leave it out",
     ),
 }
 KEPT = {"clipped", "octo", "fast", "renamed", "again", "Ünï çödé"}
