@@ -96,13 +96,10 @@ def plan(items: list[PlanItem], manifest: Manifest, store: Path, found: dict[str
     shards = timed(
         "pack", found, lambda: plan_shards(items, rows=SPEC.rows, capacity=SPEC.capacity)
     )
-    places = timed("stat", found, lambda: planned_sources(manifest.by_id, items))
+    ids = (key for shard in shards for key in shard.ids)
+    sources = timed("stat", found, lambda: planned_sources(manifest.by_id, items, ids))
     with StoreWriter(store, SPEC) as writer:
-        timed(
-            "write_plan",
-            found,
-            lambda: writer.add_plan(shards, [places[key] for s in shards for key in s.ids]),
-        )
+        timed("write_plan", found, lambda: writer.add_plan(shards, sources))
 
 
 def commit_all(store: Path) -> None:
@@ -156,6 +153,7 @@ def resume(store: Path, found: dict[str, float]) -> None:
 
 def measure(count: int, folder: Path, *, files: bool) -> tuple[dict[str, float], int]:
     found: dict[str, float] = {}
+    timed("start_up", found, start_up)
     path, store = write_manifest(folder, count, files=files), folder / "store"
     manifest = timed("read_manifest", found, lambda: read_manifest(path))
     lengths = np.random.default_rng(0).lognormal(np.log(64_000), 0.6, count).astype(int).tolist()
@@ -164,7 +162,6 @@ def measure(count: int, folder: Path, *, files: bool) -> tuple[dict[str, float],
     ]
     plan(items, manifest, store, found)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    timed("start_up", found, start_up)
     found["plan"] = round(sum(found[k] for k in ("start_up", "pack", "stat", "write_plan")), 3)
     timed("list_planned", found, lambda: ls(store))
     if not files:

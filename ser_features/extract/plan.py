@@ -1,8 +1,9 @@
 """The deterministic plan: utterances sorted by length, packed whole into shards, then batches."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from operator import attrgetter
 
 import numpy as np
@@ -48,8 +49,8 @@ def plan_shards(
     shards: list[Shard] = []
     frame = first_frame
     for group in _groups(items, rows, capacity):
-        frames = tuple(item.num_frames for item in group)
-        ids = tuple(item.id for item in group)
+        frames = tuple([item.num_frames for item in group])
+        ids = tuple([item.id for item in group])
         shards.append(Shard(first_index + len(shards), ids, frames, frame))
         frame += span(sum(frames), capacity)
     return tuple(shards)
@@ -61,18 +62,17 @@ def span(num_frames: int, capacity: int) -> int:
 
 
 def _groups(items: Iterable[PlanItem], rows: int, capacity: int) -> Iterator[list[PlanItem]]:
-    group: list[PlanItem] = []
-    total = 0
     # Sorting is stable: two plain keys are quicker than a pair for each item.
     by_id = sorted(items, key=attrgetter("id"))
-    for item in sorted(by_id, key=attrgetter("num_samples"), reverse=True):
-        if group and (len(group) == rows or total + item.num_frames > capacity):
-            yield group
-            group, total = [], 0
-        group.append(item)
-        total += item.num_frames
-    if group:
-        yield group
+    ordered = sorted(by_id, key=attrgetter("num_samples"), reverse=True)
+    total = list(accumulate([item.num_frames for item in ordered], initial=0))
+    start = 0
+    while start < len(ordered):
+        most = min(start + rows, len(ordered))
+        end = bisect_right(total, total[start] + capacity, start + 1, most + 1) - 1
+        end = max(end, start + 1)
+        yield ordered[start:end]
+        start = end
 
 
 def batches(num_samples: Sequence[int], budget: int, padding: float = PADDING) -> list[slice]:

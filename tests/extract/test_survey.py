@@ -83,9 +83,11 @@ def test_planned_sources_are_what_source_of_says_of_each(manifest, tmp_path, mon
     cuts = replace(one, id="cut", end=0.1), replace(one, id="later", start=0.2)
     known = {u.id: u for u in (one, here, two, gone, *cuts)}
     draws = {"cut": "", "gone": "e", one.id: "", "here": "d", "later": "f"}
-    found = planned_sources(known, [PlanItem(key, 1, 1, draw) for key, draw in draws.items()])
-    assert found == {key: source_of(known[key], draw=draw) for key, draw in draws.items()}
-    assert found["gone"].size == -1
+    items = [PlanItem(key, 1, 1, draw) for key, draw in draws.items()]
+    found = planned_sources(known, items, sorted(draws))
+    assert found == [source_of(known[key], draw=draws[key]) for key in sorted(draws)]
+    assert found[1].id == "gone"
+    assert found[1].size == -1
 
 
 def test_only_headers_are_read_where_nothing_changed(manifest, monkeypatch):
