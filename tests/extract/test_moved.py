@@ -1,6 +1,5 @@
 """Files that were moved or touched and sound the same: decoded once, then known."""
 
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,15 +15,14 @@ from fake_upstream import (
     content_by_id,
     files_of,
     make_corpus,
-    manifest_of,
     recording,
     run,
     tiny_shards,
     use_fake,
 )
 from faulty_disk import full_from, read_only, watched
+from moved_files import LENGTHS, Ear, in_folder, location_of, touch
 from ser_features.augment.augmented import partner_of
-from ser_features.extract import survey
 from ser_features.extract.pipeline import Options
 from ser_features.extract.remarks import remarks
 from ser_features.extract.repair import repair
@@ -32,27 +30,8 @@ from ser_features.manifest import Manifest
 from ser_features.records import Utterance
 from ser_features.store.lock import writer_lock
 from ser_features.store.moved import MOST
-from ser_features.store.schema import Location, locate, name_of
 from ser_features.store.verify import verify
 from ser_features.studies import cost
-
-LENGTHS = (900, 700, 500, 1200)
-
-
-class Ear:
-    """Counts what the survey decodes; what is extracted is decoded elsewhere."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self._load, self.heard = survey.load, list[str]()
-        patch.setattr(survey, "load", self.load)
-
-    def load(self, utterance: Utterance, rate: int) -> object:
-        self.heard.append(utterance.id)
-        return self._load(utterance, rate)
-
-    def take(self) -> list[str]:
-        heard, self.heard = sorted(self.heard), []
-        return heard
 
 
 @pytest.fixture
@@ -60,19 +39,6 @@ def ear(monkeypatch: pytest.MonkeyPatch) -> Ear:
     use_fake(monkeypatch)
     tiny_shards(monkeypatch, rows=2)
     return Ear(monkeypatch)
-
-
-def in_folder(folder: Path, count: int = len(LENGTHS)) -> Manifest:
-    return manifest_of([folder / f"u{i}.wav" for i in range(count)])
-
-
-def touch(manifest: Manifest, *keys: str, time: int = 5) -> None:
-    for key in keys or manifest.by_id:
-        os.utime(manifest.by_id[key].path, ns=(time, time))
-
-
-def location_of(store: Path, report: object) -> Location:
-    return locate(store, name_of(report.spec))
 
 
 MOVES = st.one_of(

@@ -140,3 +140,11 @@ def distance() -> Callable[[torch.Tensor, torch.Tensor], float]:
         return float((error / want.double().square().mean((1, 2)).sqrt()).max())
 
     return worst
+
+
+@pytest.fixture
+def folder(checkpoint: Callable[[str], Checkpoint], tmp_path: Path) -> Path:
+    """A tiny HuBERT that a test may damage."""
+    for path in checkpoint("hubert").folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path
