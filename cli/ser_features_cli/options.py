@@ -149,7 +149,8 @@ BatchOption = Annotated[
     typer.Option(
         "--batch-seconds",
         min=0.1,
-        help="Padded audio per forward pass; 15 on each core of a CPU, 1200 on a GPU if unset.",
+        help="Padded audio per forward pass; if unset 15 on a CPU, where several run side by side, "
+        "and 1200 on a GPU.",
     ),
 ]
 WorkersOption = Annotated[

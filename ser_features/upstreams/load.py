@@ -170,7 +170,7 @@ def _info(
     plan: _Plan, model: Any, weights: Json, hashes: Mapping[str, str], precision: str
 ) -> UpstreamInfo:
     config, family = plan.config, plan.family
-    field, hop = (1, HOP)
+    field, hop = 1, HOP
     if not family.is_whisper:  # 400 and 320 as published
         field, hop = conv_field(zip(config.conv_kernel, config.conv_stride, strict=True))
     return UpstreamInfo(

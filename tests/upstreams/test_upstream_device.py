@@ -105,7 +105,7 @@ def test_a_larger_batch_takes_as_many_kernels(kind, checkpoint, noise, monkeypat
 
 
 def test_what_waits_would_be_seen():
-    with pytest.raises((RuntimeError, NotImplementedError)):
+    with pytest.raises(RuntimeError):  # NotImplementedError is one
         bool(torch.zeros(3, device="meta").all())
     with Copies() as copies:
         torch.tensor([1, 2]).to("meta")
