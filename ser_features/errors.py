@@ -57,6 +57,10 @@ class UnreachableError(StoreError):
     """A store elsewhere gave no answer, or refused: what it holds is not known, so not damaged."""
 
 
+class NewerError(StoreError):
+    """A newer version of serfeat wrote this: not damaged, and nothing for this one to change."""
+
+
 class DamageError(StoreError):
     """Stored bytes do not match their checksum."""
 

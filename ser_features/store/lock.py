@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -15,6 +16,9 @@ from pathlib import Path
 from ser_features.errors import StoreError, StoreLockedError
 from ser_features.store.lease import is_leased, lease
 from ser_features.store.place import Place, remote
+
+# Who asks with ``is_locked`` holds it for a moment himself: that is no writer.
+_TRIES, _PAUSE = 5, 0.02
 
 
 @contextmanager
@@ -36,7 +40,7 @@ def writer_lock(path: Place, what: str) -> Iterator[Callable[[], None]]:
 def _file_lock(path: Path, what: str) -> Iterator[Callable[[], None]]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
         raise StoreError(f"cannot write in {path.parent}: {error.strerror or error}") from error
     try:
@@ -82,14 +86,19 @@ def is_locked(path: Place) -> bool:
 
 
 def _take(handle: int, path: Path, what: str) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise StoreLockedError(
-            f"{what} is being written by {_holder(handle)}; wait until it is done, or stop it"
-        ) from None
-    except OSError as error:
-        raise StoreError(f"cannot lock {path}: {error.strerror or error}") from error
+    for left in reversed(range(_TRIES)):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if not left:
+                break
+            time.sleep(_PAUSE)
+        except OSError as error:
+            raise StoreError(f"cannot lock {path}: {error.strerror or error}") from error
+    raise StoreLockedError(
+        f"{what} is being written by {_holder(handle)}; wait until it is done, or stop it"
+    )
 
 
 def _say_who(handle: int, path: Path) -> None:

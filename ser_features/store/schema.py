@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from ser_features.errors import DamageError, StoreError
+from ser_features.errors import DamageError, NewerError, StoreError
 from ser_features.files import read_sealed
 from ser_features.fingerprint import canonical_json, depth, fingerprint
 from ser_features.records import FeatureSetSpec, Json
@@ -146,12 +146,12 @@ def check_store(store: Place) -> None:
 
 
 def check_schema(body: Json, where: object) -> None:
-    """StoreError where ``body`` says a schema newer than this version reads."""
+    """NewerError where ``body`` says a schema newer than this version reads."""
     found = body.get("schema") if isinstance(body, dict) else None
     if type(found) is not int or found < 1:
         raise DamageError(f"{where}: no valid store schema (found {found!r}, expected {SCHEMA})")
     if found > SCHEMA:
-        raise StoreError(
+        raise NewerError(
             f"{where} has store schema {found}, this version of serfeat reads up to {SCHEMA}: "
             "upgrade serfeat (pip install -U serfeat)"
         )

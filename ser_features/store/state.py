@@ -98,6 +98,8 @@ def _commits_of(plan: Generation, state: State) -> list[Commit]:
 def load_state(location: Location) -> State:
     """Read every sealed file of a feature set; DamageError names the first that is not sound."""
     metadata = load_metadata(location)
+    # Before the plans: a writer at work adds a plan before its records.
+    indices = commit_indices(location)
     plans = tuple(
         load_generation(location, index, metadata.spec) for index in plan_indices(location)
     )
@@ -108,7 +110,6 @@ def load_state(location: Location) -> State:
         )
     _check_order(location, plans, metadata.spec)
     shards = {shard.index: shard for plan in plans for shard in plan.shards}
-    indices = commit_indices(location)
     commits = side_by_side(
         location.commits,
         lambda index: load_commit(location, index, metadata.spec, shards.get(index)),

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from ser_features.errors import StoreError, UnreachableError
+from ser_features.errors import DamageError, NewerError, StoreError, UnreachableError
 from ser_features.files import read_whole
 from ser_features.records import FeatureSetSpec, Shard, Source
-from ser_features.store.forms import Commit, Plan
+from ser_features.store.forms import Commit, Moved, Plan
 from ser_features.store.place import Place
 from ser_features.store.schema import Location, name_of, spec_from_attributes
 from ser_features.store.state import (
@@ -74,14 +74,19 @@ class Survey:
 
 
 def survey(location: Location) -> Survey:
-    """Read all sealed files of a feature set, whatever their state."""
+    """Read all sealed files of a feature set, whatever their state.
+
+    Raises NewerError where one is of a newer schema, UnreachableError where nobody answers.
+    """
     found = Survey(location)
     found.metadata = _attempt(found, location.metadata, lambda: load_metadata(location))
     spec = found.metadata.spec if found.metadata else _spec_of_group(location)
     found.spec = spec
     if spec is not None and location.commits.is_dir():
+        # Listed before the plans: a writer at work adds a plan before its records.
+        indices = commit_indices(location)
         _read_plans(found, spec)
-        _read_commits(found, spec)
+        _read_commits(found, spec, indices)
         _read_moved(found)
     return found
 
@@ -98,9 +103,13 @@ def _read_plans(found: Survey, spec: FeatureSetSpec) -> None:
             found.plans[index] = plan
 
 
-def _read_commits(found: Survey, spec: FeatureSetSpec) -> None:
+def _read_commits(found: Survey, spec: FeatureSetSpec, indices: list[int]) -> None:
     location, shards = found.location, found.shards
-    for index in commit_indices(location):
+    if found.metadata is None and not shards.keys() >= set(indices) and not found.bad_plans:
+        # Nothing says how many plans there were: the last ones are lost too.
+        found.add(location.plan(len(found.plans)), "missing", "the file is not there")
+        found.bad_plans.append(len(found.plans))
+    for index in indices:
         path, planned = location.commit(index), shards.get(index)
         commit = _attempt(found, path, lambda i=index: read_commit(location, i, spec), planned)  # type: ignore[misc]
         # With a plan lost, a shard that no other plan knows may well be right.
@@ -118,8 +127,15 @@ def _read_moved(found: Survey) -> None:
     found.moved_slots = moved_slots(location)
     for slot in found.moved_slots:
         path = location.moved(slot)
-        if _attempt(found, path, lambda i=slot: load_moved(location, i)) is None:  # type: ignore[misc]
+        if _attempt(found, path, lambda i=slot: _moved(location, i)) is None:  # type: ignore[misc]
             found.bad_moved.append(slot)
+
+
+def _moved(location: Location, slot: int) -> Moved:
+    try:
+        return load_moved(location, slot)
+    except NewerError as error:  # no feature depends on it: at worst a file is decoded once more
+        raise DamageError(str(error)) from error
 
 
 def _attempt(
@@ -129,7 +145,7 @@ def _attempt(
         return read()
     except FileNotFoundError:
         found.add(path, "missing", "the file is not there", shard)
-    except UnreachableError:
+    except (NewerError, UnreachableError):
         raise
     except StoreError as error:
         found.add(path, "changed", str(error), shard)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ser_features.errors import DamageError
 from ser_features.files import read_sealed, read_whole, remove_tree
+from ser_features.records import FeatureSetSpec
 from ser_features.store.catalog import names_in
 from ser_features.store.forms import Commit
 from ser_features.store.layout import ids_in_object
@@ -27,12 +28,13 @@ from ser_features.store.schema import (
     locate,
     root_documents,
 )
-from ser_features.store.state import Metadata, intended
+from ser_features.store.state import Metadata, intended, read_commit
 from ser_features.store.survey import Damage, Survey, survey
 
 # Files above the feature sets are written before or after the locks: what is young may be in use.
 YOUNG = 60.0
 _LOOSE = (".*.tmp", "rejects/*/.*.tmp", *(f"{ZARR_ROOT}/{'*/' * n}.*.tmp" for n in range(3)))
+_LOOKS = 5  # at a set that is being written
 _OBJECT = re.compile(r"c\.\d+(\.0)*")
 
 
@@ -80,7 +82,8 @@ def verify(
     """
     damage = check_root(store)
     names = names_in(store) if name is None else [name]
-    surveys = [survey(locate(store, each)) for each in names]
+    surveys = [_settled(locate(store, each)) for each in names]
+    strays = [stray for found in surveys for stray in _left(found)]
     sums = [total for found in surveys for commit in found.commits.values()
             for total in commit.objects.values()]  # fmt: skip
     done, size = 0, sum(total.size for total in sums)
@@ -92,12 +95,30 @@ def verify(
             tick(done, size)
 
     for found in surveys:
-        check_documents(found)
         check_objects(found, saw)
         damage += found.damage
-    strays = (*_strays(store, surveys), *_loose(store, names))
+    strays += _loose(store, names)
     pending = {found.location.name: count for found in surveys if (count := _pending(found))}
-    return VerifyReport(len(names), len(sums), size, tuple(damage), strays, pending)
+    return VerifyReport(len(names), len(sums), size, tuple(damage), tuple(strays), pending)
+
+
+def _settled(location: Location) -> Survey:
+    """A survey with its documents, between two changes by a writer at work: they are no damage."""
+    for look in range(_LOOKS):
+        found = survey(location)
+        check_documents(found)
+        if not found.damage or (look and not is_locked(location.lock)):
+            break
+    return found
+
+
+def _left(found: Survey) -> list[Stray]:
+    """What belongs to no committed shard, and to no writer: one may have ended a moment ago."""
+    location = found.location
+    if is_locked(location.lock) or not any(True for _ in _set_strays(found)):
+        return []
+    left = list(_set_strays(survey(location)))
+    return [] if is_locked(location.lock) else left
 
 
 def _pending(found: Survey) -> int:
@@ -176,12 +197,22 @@ def check_objects(found: Survey, saw: Callable[[int], None] = lambda num_bytes: 
 def _check_object(found: Survey, commit: Commit, name: str, total: ObjectSum) -> Damage | None:
     path = found.location.group / name
     kind, detail = _compare(path, total)
-    if not kind or found.spec is None:
+    if not kind or found.spec is None or not _stands(found.location, found.spec, commit):
         return None
     present = set(commit.ids)
     ids = [key for key in ids_in_object(found.spec, commit.shard, name) if key in present]
     where = found.location.relative(path)
     return Damage(found.location.name, where, kind, detail, commit.shard.index, tuple(ids))
+
+
+def _stands(location: Location, spec: FeatureSetSpec, commit: Commit) -> bool:
+    """Whether a writer has not taken the shard out of the set meanwhile."""
+    try:
+        return read_commit(location, commit.shard.index, spec) == commit
+    except FileNotFoundError:
+        return False
+    except DamageError:
+        return True
 
 
 def _compare(path: Place, total: ObjectSum) -> tuple[str, str]:
@@ -220,12 +251,6 @@ def remove_strays(store: Place, name: str | None = None) -> list[str]:
                     remove_tree(location.staging)
         removed += [stray.path for stray in strays]
     return removed
-
-
-def _strays(store: Place, surveys: Iterable[Survey]) -> Iterator[Stray]:
-    for found in surveys:
-        if not is_locked(found.location.lock):  # a living writer's files are no strays
-            yield from _set_strays(found)
 
 
 def _loose(store: Place, names: Iterable[str]) -> Iterator[Stray]:
