@@ -104,6 +104,9 @@ class Source(msgspec.Struct, frozen=True, gc=False):
 
     ``size`` is bytes and ``mtime_ns`` nanoseconds of the file; ``start`` and ``end`` seconds.
     ``draw`` is the canonical JSON of what was drawn to augment it, ``""`` where it is clean.
+    ``partner`` says where the other recording lay that it was joined with, and what audio that was;
+    it has no draw. Not set where there is none, or where an older serfeat did not record it: what
+    is not set takes no room in JSON.
     """
 
     id: str
@@ -114,6 +117,7 @@ class Source(msgspec.Struct, frozen=True, gc=False):
     start: float | None = None
     end: float | None = None
     draw: str = ""
+    partner: "Source | msgspec.UnsetType" = msgspec.UNSET
 
 
 @dataclass(frozen=True, slots=True)

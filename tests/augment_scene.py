@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ser_features.augment.augmented import Augmented, augmented_sets
+from ser_features.augment.augmented import Augmented, augmented_sets, partner_samples
 from ser_features.augment.partners import Partners
 from ser_features.records import Utterance
 
@@ -35,10 +35,10 @@ def augment(
     """The samples after an augmentation; it does not change its input."""
     one, before = make(text), samples.copy()
     draw = json.dumps(drawn(one, len(samples), name, rate, corpus))
-    by_id = {utterance.id: utterance for utterance in corpus}
-    after = one.apply(samples, draw, rate, by_id)
+    partner = partner_samples({utterance.id: utterance for utterance in corpus}, draw, rate)
+    after = one.apply(samples, draw, rate, partner)
     np.testing.assert_array_equal(samples, before)
-    np.testing.assert_array_equal(after, one.apply(samples, draw, rate, by_id))
+    np.testing.assert_array_equal(after, one.apply(samples, draw, rate, partner))
     assert after.dtype == np.float32
     return after
 

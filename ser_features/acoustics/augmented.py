@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ser_features.acoustics.conditions import Conditions, Heard, as_recorded, measure_corpus
-from ser_features.augment.augmented import Augmented, augmented_sets
+from ser_features.augment.augmented import Augmented, augmented_sets, partner_samples
 from ser_features.augment.partners import Partners
 from ser_features.manifest import Manifest
 from ser_features.records import Utterance
@@ -21,7 +21,8 @@ def augmented_heard(augmented: Augmented, manifest: Manifest) -> Heard:
     def heard(utterance: Utterance) -> tuple[NDArray[np.float32], int]:
         samples, rate = as_recorded(utterance)
         draw, _ = augmented.draw(utterance, len(samples), rate, partners)
-        return augmented.apply(samples, draw, rate, manifest.by_id), rate
+        partner = partner_samples(manifest.by_id, draw, rate)
+        return augmented.apply(samples, draw, rate, partner), rate
 
     return heard
 

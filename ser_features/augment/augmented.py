@@ -12,7 +12,7 @@ from ser_features.augment.fields import MOST_SAMPLES
 from ser_features.augment.folder import Recording, folder_sha256, read_recordings
 from ser_features.augment.kind import Context, Dice, Samples, Scene, as_samples
 from ser_features.augment.parse import Augmentation, Step, parse_augmentation
-from ser_features.augment.partners import Partners, load_partner
+from ser_features.augment.partners import Partners, load_partner, partner_error
 from ser_features.augment.recorded import check_draw, lengths, read_draw
 from ser_features.augment.table import AUGMENTATIONS
 from ser_features.augment.values import Value, show
@@ -100,12 +100,12 @@ class Augmented:
         return canonical_json(drawn), context.num_samples
 
     def apply(
-        self, samples: Samples, draw: str, rate: int, utterances: Mapping[str, Utterance]
+        self, samples: Samples, draw: str, rate: int, partner: Samples | None = None
     ) -> Samples:
         """The recording [n] at ``rate`` Hz as it was drawn, float32 [output].
 
-        ``utterances`` holds the partner, where there is one. A draw is data: AudioError where it is
-        not one of this augmentation, with every value in its range.
+        ``partner`` [m] is the recording of ``partner_in``, where there is one. A draw is data:
+        AudioError where it is not one of this augmentation, with every value in its range.
         """
         drawn = check_draw(draw, self.augmentation.steps)
         if len(samples) != drawn["input"]:
@@ -118,11 +118,8 @@ class Augmented:
         if longest > _most_samples(len(samples), rate):
             text = f"its recorded draw makes {longest} samples of {len(samples)}"
             raise AudioError("augmentation", f"{text}; extract the feature set anew")
-        scene = Scene(
-            rate,
-            {one.sha256: one for _, recordings in self.folders for one in recordings},
-            lambda name: load_partner(utterances.get(name), name, rate),
-        )
+        recordings = {one.sha256: one for _, found in self.folders for one in found}
+        scene = Scene(rate, recordings, partner)
         for step in drawn["steps"]:
             wanted = step.get("num_samples", len(samples))
             samples = _checked(AUGMENTATIONS[step["kind"]].apply(samples, step, scene), wanted)
@@ -165,6 +162,20 @@ def partner_of(draw: str) -> str | None:
     if not (name is None or isinstance(name, str)):
         raise AudioError("augmentation", f"its recorded draw is damaged: {draw[:40]!r}")
     return name
+
+
+def partner_in(utterances: Mapping[str, Utterance], draw: str) -> Utterance | None:
+    """The utterance that a recorded draw joins to its own; AudioError where it is not known."""
+    name = partner_of(draw)
+    if name is None or name in utterances:
+        return None if name is None else utterances[name]
+    raise partner_error(name, AudioError("missing", "it is not in the manifest"))
+
+
+def partner_samples(utterances: Mapping[str, Utterance], draw: str, rate: int) -> Samples | None:
+    """What ``Augmented.apply`` joins, float32 [m] at ``rate`` Hz; AudioError as ``partner_in``."""
+    partner = partner_in(utterances, draw)
+    return None if partner is None else load_partner(partner, rate).samples
 
 
 def length_of(draw: str) -> int:

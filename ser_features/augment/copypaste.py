@@ -55,8 +55,8 @@ def _partner(scheme: str, dice: Dice, context: Context) -> str:
 
 def apply(samples: Samples, drawn: Drawn, scene: Scene) -> Samples:
     """Both crops one after the other, at their own levels."""
-    partner = scene.partner(drawn["partner"])
-    if len(partner) != drawn["partner_input"]:
+    partner = scene.partner
+    if partner is None or len(partner) != drawn["partner_input"]:
         text = f"its partner {drawn['partner']!r} changed or is damaged: run it again"
         raise AudioError("partner", text)
     for wave, crop in ((samples, drawn["own"]), (partner, drawn["other"])):

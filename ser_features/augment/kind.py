@@ -140,7 +140,7 @@ class Scene:
 
     sample_rate: int
     recordings: Mapping[str, Recording]
-    partner: Callable[[str], Samples]
+    partner: Samples | None = None
 
     def recording(self, sha256: str) -> Recording:
         """The noise or room response of that content; AudioError where it is not there."""

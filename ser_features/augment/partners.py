@@ -4,10 +4,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ser_features.audio import load, num_samples_at, probe
+from ser_features.audio import Waveform, load, num_samples_at, probe
 from ser_features.errors import AudioError
 from ser_features.labels import canonical_label
 from ser_features.records import Utterance
@@ -55,15 +52,12 @@ def partner_error(name: str, error: AudioError) -> AudioError:
     return AudioError("partner", f"its partner {name!r} cannot be used: {error}")
 
 
-def load_partner(utterance: Utterance | None, name: str, rate: int) -> NDArray[np.float32]:
-    """Samples float32 [n] of a partner at ``rate`` Hz; AudioError ``partner``."""
-    if utterance is None:
-        missing = AudioError("missing", "it is not in the manifest")
-        raise partner_error(name, missing)
+def load_partner(utterance: Utterance, rate: int) -> Waveform:
+    """A partner at ``rate`` Hz; AudioError ``partner``."""
     try:
-        return load(utterance, rate).samples
+        return load(utterance, rate)
     except AudioError as error:
-        raise partner_error(name, error) from error
+        raise partner_error(utterance.id, error) from error
 
 
 def _place(ids: list[str], own: str) -> int | None:

@@ -11,7 +11,7 @@ from scipy import signal
 
 from ser_features.audio import load
 from ser_features.audio_file import show_path
-from ser_features.augment.augmented import Augmented
+from ser_features.augment.augmented import Augmented, partner_samples
 from ser_features.augment.extra import need
 from ser_features.augment.kind import Samples
 from ser_features.augment.partners import NEUTRAL, Partners
@@ -44,7 +44,7 @@ def preview(
     before = load(utterances[0], rate).samples
     partners, by_id = Partners(utterances), {one.id: one for one in utterances}
     draw, _ = augmented.draw(utterances[0], len(before), rate, partners)
-    after = augmented.apply(before, draw, rate, by_id)
+    after = augmented.apply(before, draw, rate, partner_samples(by_id, draw, rate))
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{safe_part(file.stem)}--{safe_part(augmented.name)}"
     made = Preview(folder / f"{stem}.wav", folder / f"{stem}.png", draw)

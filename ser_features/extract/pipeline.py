@@ -238,7 +238,7 @@ class Extraction:
             spec=self.spec,
             num_present=len(found.present),
             num_new=len(new),
-            num_moved=len(found.moved),
+            num_moved=sum(source.id in found.moved for source in found.present),
             rejects=tuple(found.rejects[key] for key in sorted(found.rejects)),
             notes=tuple(note for one in done for note in one.notes),
             duplicates=duplicates(hashes),

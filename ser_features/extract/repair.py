@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 import torch
-from msgspec import structs
+from msgspec import UnsetType, structs
 
 from ser_features.audio import load
 from ser_features.augment.augmented import Augmented, partner_of, recall
@@ -111,11 +111,10 @@ def _mend(
 ) -> str | None:
     """Write one shard anew; the reason where that cannot give the same content."""
     try:
-        known = _partners(damaged, writer)
+        partners = _partners(damaged, writer, again)
     except SerfeatError as error:
         return str(error)
     sources = [_at_hand(source, again) for source in damaged.sources]
-    partners = {name: _at_hand(source, again) for name, source in known.items()}
     utterances = {s.id: _utterance(s) for s in (*partners.values(), *sources)}
     rate = upstream.info.sample_rate
     budget = int(CPU_BATCH * rate)
@@ -139,7 +138,8 @@ def _at_hand(source: Source, again: Sequence[Mapping[str, Source]]) -> Source:
     """Where to look for its audio, of all places where it was found (``find_moved``)."""
     others = [one[source.id] for one in again if source.id in one]
     same = [one for one in others if one.audio_sha256 == source.audio_sha256]
-    return min((source, *(structs.replace(one, draw=source.draw) for one in same)), key=_strange)
+    kept = {"draw": source.draw, "partner": source.partner}
+    return min((source, *(structs.replace(one, **kept) for one in same)), key=_strange)
 
 
 def _strange(source: Source) -> int:
@@ -149,11 +149,25 @@ def _strange(source: Source) -> int:
     return 2 if size < 0 else int(not same)
 
 
-def _partners(damaged: DamagedShard, writer: StoreWriter) -> dict[str, Source]:
-    """What the set knows of the partners: every one of its utterances is in it itself."""
-    names = {partner_of(source.draw) for source in damaged.sources}
-    known = writer.planned_sources() | writer.sources if names - {None} else {}
-    return {name: known[name] for name in names if name in known}
+def _partners(
+    damaged: DamagedShard, writer: StoreWriter, again: Sequence[Mapping[str, Source]]
+) -> dict[str, Source]:
+    """Where the partners are and what audio they were, as far as the set knows.
+
+    Most are in it themselves; what an utterance was joined with counts before what is there now.
+    """
+    names = {partner_of(source.draw): source.partner for source in damaged.sources}
+    known = writer.planned_sources() | writer.sources if names.keys() - {None} else {}
+    found = {
+        name: joined if isinstance(joined, Source) else known.get(name)
+        for name, joined in names.items()
+        if name is not None
+    }
+    return {
+        name: _at_hand(source, (known, *again))
+        for name, source in found.items()
+        if source is not None
+    }
 
 
 def _check_partner(source: Source, rate: int) -> None:
@@ -175,7 +189,15 @@ def _decode(source: Source, num_frames: int, runner: ShardRunner) -> Decoded | N
         raise StoreError(decoded.detail)
     if known and decoded.source.audio_sha256 != source.audio_sha256:
         raise _changed(source)
+    _check_joined(decoded.source.partner, source.partner)
     return decoded
+
+
+def _check_joined(now: Source | UnsetType, then: Source | UnsetType) -> None:
+    if isinstance(then, Source) and (
+        not isinstance(now, Source) or now.audio_sha256 != then.audio_sha256
+    ):
+        raise _changed(then)
 
 
 def _planned(source: Source, runner: ShardRunner) -> PlanItem:

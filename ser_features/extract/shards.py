@@ -11,7 +11,9 @@ from msgspec import structs
 from numpy.typing import NDArray
 
 from ser_features.audio import load
-from ser_features.augment.augmented import Augmented
+from ser_features.augment.augmented import Augmented, partner_in
+from ser_features.augment.kind import Samples
+from ser_features.augment.partners import load_partner
 from ser_features.errors import AudioError, SerfeatError
 from ser_features.extract.encode import Encoded, Encoding, start_shard
 from ser_features.extract.plan import PlanItem
@@ -144,19 +146,28 @@ class ShardRunner:
         rate = self.upstream.info.sample_rate
         try:
             wave = load(utterance, rate)
-            samples = wave.samples
             if self.augmented is not None:
-                samples = self.augmented.apply(samples, item.draw, rate, self.utterances)
-            elif len(samples) != item.num_samples:
-                raise AudioError(
-                    "changed",
-                    f"{utterance.path}: {len(samples)} samples were decoded where the header "
-                    f"promised {item.num_samples}; the file changed or is damaged: run it again",
-                )
+                samples, source = self._augment(self.augmented, wave.samples, item.draw, before)
+            else:
+                samples, source = wave.samples, before
+                _check_length(samples, item, utterance)
         except AudioError as error:
             return reject(utterance, error)
-        source = structs.replace(before, audio_sha256=wave.sha256, draw=item.draw)
+        source = structs.replace(source, audio_sha256=wave.sha256)
         return Decoded(source, samples, tuple(wave.notes))
+
+    def _augment(
+        self, augmented: Augmented, samples: Samples, draw: str, source: Source
+    ) -> tuple[Samples, Source]:
+        """The samples as they were drawn; the source says with what audio they were joined."""
+        rate, partner = self.upstream.info.sample_rate, partner_in(self.utterances, draw)
+        if partner is None:
+            return augmented.apply(samples, draw, rate), structs.replace(source, draw=draw)
+        there = source_of(partner)  # before it is read, as the utterance's own place
+        wave = load_partner(partner, rate)
+        there = structs.replace(there, audio_sha256=wave.sha256)
+        joined = augmented.apply(samples, draw, rate, wave.samples)
+        return joined, structs.replace(source, draw=draw, partner=there)
 
     def start(
         self, shard: Shard, decoded: Sequence[Decoded | Rejection], spec: FeatureSetSpec
@@ -199,6 +210,15 @@ def _wait(
 ) -> tuple[Shard, list[Decoded | Rejection]]:
     shard, tasks = entry
     return shard, [task.result() for task in tasks]
+
+
+def _check_length(samples: Samples, item: PlanItem, utterance: Utterance) -> None:
+    if len(samples) != item.num_samples:
+        raise AudioError(
+            "changed",
+            f"{utterance.path}: {len(samples)} samples were decoded where the header promised "
+            f"{item.num_samples}; the file changed or is damaged: run it again",
+        )
 
 
 def _outputs(

@@ -6,10 +6,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from ser_features.audio import check_length, load, num_samples_at, probe
 from ser_features.augment.augmented import Drawing, length_of, partner_of
+from ser_features.augment.partners import partner_error
 from ser_features.errors import AudioError
 from ser_features.extract.plan import PlanItem
 from ser_features.extract.progress import Progress
@@ -28,7 +30,8 @@ class Stored:
     """What a feature set holds, by id: what each utterance was made from.
 
     ``moved`` says where audio was found again (``find_moved``). ``stale`` are joined with audio of
-    a partner that was replaced since: a run has stopped between the two.
+    a partner that was replaced since, where no record says with what: a run has stopped between
+    the two.
     """
 
     sources: Mapping[str, Source] = field(default_factory=dict)
@@ -51,7 +54,12 @@ def stored_in(
 
 
 def _is_stale(source: Source, then: Mapping[str, Source], now: Mapping[str, Source]) -> bool:
-    """Whether its partner had other audio when it was made than the partner has now."""
+    """Whether its partner had other audio when it was made than the partner has now.
+
+    For what an older serfeat has joined: since then the record of the utterance says with what.
+    """
+    if isinstance(source.partner, Source):
+        return False
     with suppress(AudioError):  # a damaged draw is told where the utterance is looked at
         name = partner_of(source.draw)
         if name is not None and name in then:
@@ -63,7 +71,8 @@ def _is_stale(source: Source, then: Mapping[str, Source], now: Mapping[str, Sour
 class Survey:
     """The utterances of a manifest, each in exactly one of the first three.
 
-    ``moved`` says where stored audio was found that only decoding told to be the same.
+    ``moved`` says where stored audio, or a partner's, was found that only decoding told to be the
+    same.
     """
 
     present: list[Source] = field(default_factory=list)
@@ -187,19 +196,30 @@ class _Whereabouts:
 
     def hold(self, utterance: Utterance, source: Source) -> bool:
         """Whether what is stored is still of this audio, and of its partner's where it has one."""
-        if not self._unchanged(utterance, source):
-            return False
+        return self._unchanged(utterance, source) and self._same_partner(source)
+
+    def _same_partner(self, source: Source) -> bool:
         name = partner_of(source.draw)
-        if name is None or name not in self.by_id or name not in self.stored:
+        if name is None or name not in self.by_id:
             return True
-        return self._unchanged(self.by_id[name], self.stored[name])
+        known = stored = self.stored.get(name)
+        joined = source.partner  # an older serfeat has not recorded it
+        if isinstance(joined, Source) and (
+            stored is None or stored.audio_sha256 != joined.audio_sha256
+        ):
+            known = joined
+        if known is None:
+            return True
+        try:
+            return self._unchanged(self.by_id[name], known)
+        except AudioError as error:
+            raise partner_error(name, error) from error
 
     def _unchanged(self, utterance: Utterance, source: Source) -> bool:
         # Size and time alone do not tell apart the files of an unpacked archive.
-        here = source_of(utterance, source.audio_sha256, source.draw)
-        if here == source:
+        here = source_of(utterance, source.audio_sha256)
+        if here == (replace(source, draw="", partner=UNSET) if source.draw else source):
             return True
-        here = replace(here, draw="")
         if any(one.get(here.id) == here for one in (self.found, *self.moved)):
             return True
         # Its place was read first: a file that changes while it is decoded is decoded again.

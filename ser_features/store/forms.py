@@ -195,6 +195,16 @@ def check_sources(sources: Sequence[Source]) -> None:
         if not _plain(part):
             for source in part:
                 _check_source(source)
+        partners = [one.partner for one in part if isinstance(one.partner, Source)]
+        if partners:
+            _check_partners(partners)
+
+
+def _check_partners(partners: Sequence[Source]) -> None:
+    for one in partners:
+        if not one.audio_sha256 or one.draw or one.partner is not msgspec.UNSET:
+            raise ValueError(f"the partner {one.id!r} is no recording with the hash of its audio")
+    check_sources(partners)
 
 
 def _plain(sources: Sequence[Source]) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from threading import Lock
 from typing import TypeVar
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from ser_features.errors import StoreError, UnreachableError
@@ -66,18 +67,21 @@ def find_moved(location: Location) -> tuple[Found, ...]:
 def remember(location: Location, found: Iterable[Source], stored: Mapping[str, Source]) -> None:
     """Record where utterances were found again. The caller holds the lock.
 
-    Only what ``stored`` holds with the same ``audio_sha256`` is kept. Where all slots are taken,
-    the oldest record goes over into this one. Raises StoreError where it cannot be written.
+    Only what ``stored`` holds with the same ``audio_sha256``, or is joined with, is kept. Where all
+    slots are taken, the oldest record goes over into this one. Raises StoreError where it cannot be
+    written.
     """
     found = _checked(found)
     numbers = _numbers(location)
     free = [slot for slot in range(MOST) if slot not in numbers]
     slot = free[0] if free else min(numbers, key=lambda slot: numbers[slot])
     before = () if free else Found(location, slot).values()
+    partners = (source.partner for source in stored.values())
+    joined = {(one.id, one.audio_sha256) for one in partners if isinstance(one, Source)}
     kept = {
-        source.id: replace(source, draw="")
+        source.id: replace(source, draw="", partner=UNSET)
         for source in (*before, *found)
-        if source.id in stored and stored[source.id].audio_sha256 == source.audio_sha256
+        if _is_of(source, stored) or (source.id, source.audio_sha256) in joined
     }
     number = min(max(numbers.values(), default=-1) + 1, MOST_NUMBER - 1)
     record = Moved(number, tuple(kept.values()))
@@ -88,6 +92,10 @@ def forget(location: Location) -> None:
     """Remove every record; the caller holds the lock."""
     for slot in moved_slots(location):
         location.moved(slot).unlink(missing_ok=True)
+
+
+def _is_of(source: Source, stored: Mapping[str, Source]) -> bool:
+    return source.id in stored and stored[source.id].audio_sha256 == source.audio_sha256
 
 
 def _checked(found: Iterable[Source]) -> tuple[Source, ...]:

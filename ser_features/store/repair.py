@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from ser_features.records import FeatureSetSpec, Shard, Source
@@ -126,7 +127,11 @@ def _rebuilt_plans(found: Survey) -> Iterator[Plan]:
         end = min(later, default=None)
         mine = [c for c in orphans if end is None or c.shard.index < end]
         orphans = [c for c in orphans if c not in mine]
-        sources = tuple(replace(s, audio_sha256="") for commit in mine for s in commit.sources)
+        sources = tuple(
+            replace(source, audio_sha256="", partner=UNSET)
+            for commit in mine
+            for source in commit.sources
+        )
         yield Plan(generation, tuple(commit.shard for commit in mine), sources)
 
 

@@ -94,7 +94,7 @@ def test_four_seconds_of_each_before_or_after(corpus):
         ]
         assert [len(part) for part in parts] == [step["own"][1], step["other"][1]]
         draw, length = one.draw(corpus[0], len(waves["u0"]), RATE, Partners(corpus))
-        joined = one.apply(waves["u0"], draw, RATE, {u.id: u for u in corpus})
+        joined = one.apply(waves["u0"], draw, RATE, other)
         expected = np.concatenate(parts[::-1] if step["partner_first"] else parts)
         np.testing.assert_array_equal(joined, expected)
         assert len(joined) == length == found["output"]

@@ -124,7 +124,7 @@ def test_what_is_stored_is_what_was_drawn(tmp_path, monkeypatch, manifest, noise
         clean = structs.replace(source, draw="")
         assert clean == before.sources[name]  # the clean recording's hash
         samples, _ = soundfile.read(source.path, dtype="float32")
-        wave = made.apply(samples, source.draw, RATE, {})
+        wave = made.apply(samples, source.draw, RATE)
         outputs = FakeUpstream().encode([wave]).hidden.numpy()  # [L, 1, T, D]
         mean = np.nanmean(outputs[:, 0], axis=1)
         np.testing.assert_allclose(found.pooled("mean", [name])[0], mean, rtol=0, atol=5e-6)

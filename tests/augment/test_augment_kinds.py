@@ -282,11 +282,11 @@ def test_a_chain_is_its_steps_one_after_another():
     assert draw["steps"][0]["num_samples"] == round(16000 / 1.1)
     assert draw["output"] == draw["steps"][1]["num_samples"]
     one = make("stretch:rate=1.1+speed:factor=0.9+gain")
-    assert len(one.apply(before, json.dumps(draw), RATE, {})) == draw["output"]
+    assert len(one.apply(before, json.dumps(draw), RATE)) == draw["output"]
 
 
 def test_a_recording_that_changed_is_not_augmented():
     one = make("gain")
     draw = json.dumps(drawn(one, 1000))
     with pytest.raises(AudioError, match="999 samples were decoded where the draw expects 1000"):
-        one.apply(white(1.0)[:999], draw, RATE, {})
+        one.apply(white(1.0)[:999], draw, RATE)

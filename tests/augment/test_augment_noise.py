@@ -94,11 +94,11 @@ def test_noise_from_a_folder_is_mixed_as_drawn(noises):
     one = make(f"noise:snr=10,folder={noises}")
     utterance, clean = Utterance("u", noises / "u.wav"), speech(3.0)
     draw, length = one.draw(utterance, len(clean), RATE, Partners([]))
-    mixed = one.apply(clean, draw, RATE, {})
+    mixed = one.apply(clean, draw, RATE)
     assert length == len(mixed) == len(clean)
     added = mixed.astype(np.float64) - clean
     assert decibels(active_power(clean, RATE) / np.mean(added**2)) == pytest.approx(10, abs=0.1)
-    np.testing.assert_array_equal(one.apply(clean, draw, RATE, {}), mixed)
+    np.testing.assert_array_equal(one.apply(clean, draw, RATE), mixed)
 
 
 def test_the_key_is_of_contents_not_of_names(noises, tmp_path):
@@ -136,7 +136,7 @@ def test_a_recording_that_cannot_be_used_is_named_and_is_not_the_utterances_faul
         (tmp_path / "still.wav").unlink()
     found = "no such file" if gone else "(digital silence|channel 0 is silent)"
     with pytest.raises(AudioError, match=rf"of the folder: .*still\.wav: {found}") as caught:
-        one.apply(speech(0.25), draw, RATE, {})
+        one.apply(speech(0.25), draw, RATE)
     assert caught.value.reason == "augmentation"
 
 

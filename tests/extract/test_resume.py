@@ -170,3 +170,25 @@ def test_who_was_joined_with_audio_that_changed_is_made_anew(
 def labelled(manifest: Manifest) -> Manifest:
     marked = tuple(replace(each, label="neutral") for each in manifest.utterances)
     return replace(manifest, utterances=marked)
+
+
+@pytest.mark.parametrize("at", range(1, 4))
+@pytest.mark.parametrize("changed", ["u0", "u3"])
+def test_a_partner_that_changed_while_the_first_run_was_stopped(tmp_path, monkeypatch, changed, at):
+    """Of other audio, as long as before; what is touched only is not made anew."""
+    use_fake(monkeypatch)
+    tiny_shards(monkeypatch, rows=1)
+    manifest = labelled(make_corpus(tmp_path / "corpus", (900, 700, 500, 1200)))
+    store = tmp_path / "store"
+    how: dict[str, Any] = {"augment": ("copypaste-n",)}
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreWriter, "write", stopping(at, after=False))
+        with pytest.raises(Stop):
+            run(manifest, store, **how)
+    path = manifest.by_id[changed].path
+    recording(path, soundfile.info(path).frames, seed=50)
+    report = run(manifest, store, **how)
+    whole = run(manifest, tmp_path / "whole", **how)
+    assert content_by_id(store, report.spec) == content_by_id(tmp_path / "whole", whole.spec)
+    assert run(manifest, store, **how).num_new == 0
+    assert verify(store).ok

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from augment_scene import RATE, make, white
 from hostile import bounded, changed, hows, told, values
-from ser_features.augment.augmented import Augmented
+from ser_features.augment.augmented import Augmented, partner_samples
 from ser_features.augment.partners import Partners
 from ser_features.augment.recorded import check_draw
 from ser_features.augment.table import AUGMENTATIONS
@@ -62,7 +62,8 @@ def replay(one: Augmented, draw: object, corpus: tuple[Utterance, ...]) -> bool:
     samples = white(COUNT / RATE)
     try:
         with bounded():
-            found = one.apply(samples, json.dumps(draw), RATE, {u.id: u for u in corpus})
+            partner = partner_samples({u.id: u for u in corpus}, json.dumps(draw), RATE)
+            found = one.apply(samples, json.dumps(draw), RATE, partner)
     except AudioError as error:
         told(error, "recorded draw", "recording", "crop", "fade", "samples", "channel", "partner")
         return False
@@ -113,7 +114,7 @@ def test_what_a_draw_may_not_say(change: Any, words: str, corpus: Any, tmp_path:
     one, right = draws(f"noise:folder={tmp_path / 'folder'}", corpus)
     right["steps"][0] |= change
     with pytest.raises(AudioError, match=words):
-        one.apply(white(COUNT / RATE), json.dumps(right), RATE, {})
+        one.apply(white(COUNT / RATE), json.dumps(right), RATE)
 
 
 def test_steps_that_lie_about_their_length_do_not_grow(corpus: Any) -> None:
