@@ -32,9 +32,10 @@ def manifest(tmp_path: Path) -> Manifest:
 def test_the_store_is_that_of_one_process_though_a_worker_was_killed(
     tmp_path, monkeypatch, manifest
 ):
-    """The workers' device is too small for three utterances at once; noise is added on the way."""
+    """The workers' device is too small for three utterances; partners and noise come in."""
     recording(tmp_path / "noise" / "n.wav", 9000, 99)
-    noisy = {"frames": True, "augment": (f"noise:snr=10,folder={tmp_path / 'noise'}",)}
+    text = f"copypaste-se:crop=0.2+noise:snr=10,folder={tmp_path / 'noise'}"
+    noisy = {"frames": True, "augment": (text,)}
     tiny_shards(monkeypatch)
     use_loader(monkeypatch, load_fake)
     report = run(manifest, tmp_path / "alone", **noisy)
@@ -46,7 +47,7 @@ def test_the_store_is_that_of_one_process_though_a_worker_was_killed(
     assert (again.num_new, again.spec.key) == (len(LENGTHS), report.spec.key)
     (said,) = [text for text in listener.said if text.startswith("worker ")]
     assert " on cpu was ended by signal 9 (SIGKILL); a new one takes its place" in said
-    total = pytest.approx(sum(LENGTHS) / 8000)
+    total = pytest.approx(again.audio_seconds)
     assert listener.stages[1:] == [("extracting fake", total, "s of audio")]
     assert listener.done == total
     placement = open_feature_set(tmp_path / "made", again.spec).spec.provenance["placement"]

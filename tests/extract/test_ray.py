@@ -50,9 +50,10 @@ def manifest(tmp_path: Path) -> Manifest:
 def test_the_store_is_that_of_one_process_though_actors_were_killed(
     tmp_path, monkeypatch, manifest, capfd
 ):
-    """The actors' device is too small for three utterances; noise is added on the way."""
+    """The actors' device is too small for three utterances; partners and noise come in."""
     recording(tmp_path / "noise" / "n.wav", 9000, 99)
-    noisy = {"frames": True, "augment": (f"noise:snr=10,folder={tmp_path / 'noise'}",)}
+    text = f"copypaste-se:crop=0.2+noise:snr=10,folder={tmp_path / 'noise'}"
+    noisy = {"frames": True, "augment": (text,)}
     tiny_shards(monkeypatch)
     use_loader(monkeypatch, load_fake)
     run(manifest, tmp_path / "alone", **noisy)
@@ -64,7 +65,7 @@ def test_the_store_is_that_of_one_process_though_actors_were_killed(
     said = [text for text in listener.said if text.startswith("Ray worker ")]
     assert len(said) == 2
     assert " on cpu died (The actor died unexpectedly before finishing this task); a n" in said[0]
-    assert listener.done == pytest.approx(sum(LENGTHS) / 8000)
+    assert listener.done == pytest.approx(report.audio_seconds)
     placement = open_feature_set(tmp_path / "made", report.spec).spec.provenance["placement"]
     assert placement == {"engine": "ray", "devices": ["cpu", "cpu"]}
     assert capfd.readouterr().out == ""  # Ray keeps quiet where results go

@@ -135,6 +135,32 @@ def test_a_recorded_draw_that_says_anything(scene: Scene, name: str, counted) ->
     counted(file=name, **scene.outcomes)
 
 
+def test_a_recorded_partner_that_says_anything(scene: Scene, counted) -> None:
+    """What an utterance was joined with: it is decoded and compared, never believed."""
+
+    @settings(max_examples=EXAMPLES, database=None)
+    @given(pick=st.integers(0, 10**6), how=hows, new=DRAWS, raw=st.booleans())
+    def attempt(pick: int, how: str, new: object, raw: bool) -> None:
+        def spoil(body: Any) -> Any:
+            for source in body["sources"]:
+                whole = raw and pick % 4 == 0
+                source["partner"] = new if whole else changed(source["partner"], pick, how, new)
+            return body
+
+        scene.change("shard-00000000.json", spoil)
+        scene.use()
+
+    def other(body: Any) -> Any:
+        body["sources"][0]["partner"]["audio_sha256"] = "0" * 64
+        return body
+
+    scene.change("shard-00000000.json", other)
+    scene.use()
+    assert scene.outcomes == {"mended": 0, "refused": 1}
+    attempt()
+    counted(part="partner", **scene.outcomes)
+
+
 @pytest.mark.parametrize("part", ["augmentation", "provenance"])
 def test_an_augmentation_that_says_anything(scene: Scene, part: str, counted) -> None:
     @settings(max_examples=EXAMPLES, database=None)

@@ -1,6 +1,7 @@
 """Stores and run records of every version that ever was are read, with the values they had."""
 
 import json
+import runpy
 import shutil
 import subprocess
 import sys
@@ -103,3 +104,14 @@ def test_what_is_there_is_never_made_again() -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert "is never written again" in done.stderr
+
+
+def test_what_is_written_now_is_what_the_newest_version_wrote(tmp_path: Path) -> None:
+    """Where this fails the format has changed: make a sample of it."""
+    old, new = HERE / VERSIONS[-1] / "store", tmp_path / "store"
+    for kind in ("none", "float16", "float32"):
+        runpy.run_path(str(HERE / "make.py"))["write_set"](new, kind)
+    written = {path.relative_to(new): path for path in new.rglob("*") if path.is_file()}
+    assert sorted(written) == sorted(p.relative_to(old) for p in old.rglob("*") if p.is_file())
+    for name, path in written.items():
+        assert path.read_bytes() == (old / name).read_bytes(), name
