@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ser_features import metrics, significance
+from ser_features import intervals, metrics, significance
 from ser_features.fingerprint import fingerprint
 from ser_features.records import FoldScore, Json, RunRecord
 from ser_features.results import missing
@@ -177,7 +177,7 @@ def _scored(row: Row, record: RunRecord, outcomes: Outcomes, num_resamples: int,
     truth = np.tile(outcomes.truth, len(outcomes.predictions))
     pooled = metrics.score(truth, outcomes.predictions.ravel(), outcomes.num_labels)
     uar_ci, wa_ci = (
-        significance.interval(outcomes, name, estimator, num_resamples=num_resamples, seed=seed)
+        intervals.interval(outcomes, name, estimator, num_resamples=num_resamples, seed=seed)
         for name in ("uar", "wa")
     )
     scores: dict[str, Any] = {

@@ -14,6 +14,10 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 METRICS = ("uar", "wa", "macro_f1", "weighted_f1")
+FEW_UNITS = 20
+"""With fewer speakers, intervals and tests are those of Student's t."""
+CELLS = 4_000_000
+"""Numbers held at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,30 @@ def clusters_of(*systems: Outcomes) -> tuple[Ints, Ints, str]:
     pattern = np.vstack([systems[0].truth, systems[0].fold, *predictions])
     _, cluster, sizes = np.unique(pattern, axis=1, return_inverse=True, return_counts=True)
     return cluster.ravel(), sizes, unit
+
+
+def paired(first: Outcomes, second: Outcomes) -> bool:
+    """Whether two systems were tested on the same items in the same folds."""
+    names = ("truth", "fold", "speaker")
+    return all(np.array_equal(getattr(first, n), getattr(second, n)) for n in names)
+
+
+def estimator_of(outcomes: Outcomes) -> str:
+    """How fold scores become one number.
+
+    ``folds`` (SUPERB's way: the mean over folds) where every test fold holds every label that is
+    tested at all, else ``pooled`` (one score from the predictions of all folds together).
+    """
+    seen = np.zeros((outcomes.fold.max() + 1, outcomes.num_labels), bool)
+    seen[outcomes.fold, outcomes.truth] = True
+    return "folds" if (seen == seen.any(axis=0)).all() else "pooled"
+
+
+def point(outcomes: Outcomes, metric: str = "uar", estimator: str = "pooled") -> float:
+    """The metric itself: mean over seeds of the fold mean or of the pooled score, 0…1."""
+    ones = np.ones((1, len(outcomes.truth)))
+    values = resampled(outcomes, np.arange(len(outcomes.truth)), ones, metric, estimator)
+    return float(values[0])
 
 
 def resampled(

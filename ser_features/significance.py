@@ -1,23 +1,26 @@
-"""Confidence intervals and paired comparisons that resample speakers, not utterances.
+"""Paired comparisons that resample speakers, not utterances (see ``ser_features.intervals``).
 
-Utterances of one speaker are not independent, so the unit of resampling is the speaker; where
-speakers are not known (or there is only one) it is the utterance, and the result says so. What is
-estimated is how well these trained heads do on new speakers; training is not repeated.
+What is tested is how these trained heads do on new speakers; training is not repeated.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
 from ser_features.resampling import (
+    CELLS,
+    FEW_UNITS,
     METRICS,
     Floats,
     Ints,
     Outcomes,
     clusters_of,
     confusions,
+    estimator_of,
+    paired,
+    point,
     ratio,
     resampled,
     scores,
@@ -27,33 +30,17 @@ from ser_features.resampling import (
 __all__ = [
     "METRICS",
     "Difference",
-    "Interval",
     "Outcomes",
     "compare",
-    "difference_interval",
     "estimator_of",
     "holm",
-    "interval",
-    "mean_interval",
     "paired",
     "point",
     "scores",
 ]
 
-_CELLS = 4_000_000  # numbers held at a time
-_FEW_UNITS = 20
 _SUMS = ("uar", "wa")
 """Metrics whose difference is a sum over utterances."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A confidence interval, and how many ``speakers`` or ``utterances`` were resampled."""
-
-    low: float
-    high: float
-    unit: str
-    num_units: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,88 +55,6 @@ class Difference:
     unit: str
     num_units: int
     test: str
-
-
-def estimator_of(outcomes: Outcomes) -> str:
-    """How fold scores become one number.
-
-    ``folds`` (SUPERB's way: the mean over folds) where every test fold holds every label that is
-    tested at all, else ``pooled`` (one score from the predictions of all folds together).
-    """
-    seen = np.zeros((outcomes.fold.max() + 1, outcomes.num_labels), bool)
-    seen[outcomes.fold, outcomes.truth] = True
-    return "folds" if (seen == seen.any(axis=0)).all() else "pooled"
-
-
-def point(outcomes: Outcomes, metric: str = "uar", estimator: str = "pooled") -> float:
-    """The metric itself: mean over seeds of the fold mean or of the pooled score, 0…1."""
-    ones = np.ones((1, len(outcomes.truth)))
-    values = resampled(outcomes, np.arange(len(outcomes.truth)), ones, metric, estimator)
-    return float(values[0])
-
-
-def interval(
-    outcomes: Outcomes,
-    metric: str = "uar",
-    estimator: str = "pooled",
-    *,
-    level: float = 0.95,
-    num_resamples: int = 2000,
-    seed: int = 0,
-) -> Interval:
-    """Cluster-bootstrap interval of the very number that ``point`` gives.
-
-    Percentiles are expanded for few units as in Hesterberg (2015, The American Statistician 69(4),
-    section 5): nominal coverage of a t interval instead of the narrow plain percentile.
-    """
-    values, unit, num_units = _bootstrap(outcomes, metric, estimator, num_resamples, seed)
-    low, high = _percentiles(values, num_units, level)
-    return Interval(low, high, unit, num_units)
-
-
-def mean_interval(
-    several: Sequence[Outcomes],
-    metric: str = "uar",
-    *,
-    level: float = 0.95,
-    num_resamples: int = 2000,
-    seed: int = 0,
-) -> Interval:
-    """Cluster-bootstrap interval of the mean of a metric over test sets that share no unit.
-
-    Each set counts once and is resampled by itself; percentiles are expanded for the set of fewest
-    units. Of one set it is its own ``interval``.
-    """
-    found = [
-        _bootstrap(each, metric, estimator_of(each), num_resamples, seed + i)
-        for i, each in enumerate(several)
-    ]
-    values = np.mean([values for values, _, _ in found], axis=0)
-    low, high = _percentiles(values, min(num for _, _, num in found), level)
-    units = " and ".join(dict.fromkeys(unit for _, unit, _ in found))
-    return Interval(low, high, units, sum(num for _, _, num in found))
-
-
-def _bootstrap(
-    outcomes: Outcomes, metric: str, estimator: str, num_resamples: int, seed: int
-) -> tuple[Floats, str, int]:
-    """The metric of each resample, and what and how many were resampled."""
-    cluster, sizes, unit = clusters_of(outcomes)
-    values = [
-        resampled(outcomes, cluster, weights, metric, estimator)
-        for weights in _drawn(outcomes, sizes, num_resamples, seed)
-    ]
-    return np.concatenate(values), unit, int(sizes.sum())
-
-
-def _drawn(outcomes: Outcomes, sizes: Ints, num_resamples: int, seed: int) -> Iterator[Floats]:
-    """Weights [B, cluster] of as many units as there are, drawn with replacement, in parts."""
-    num_units, rng = int(sizes.sum()), np.random.default_rng(seed)
-    num_cells = (int(outcomes.fold.max()) + 1) * outcomes.num_labels**2
-    batch = max(1, _CELLS // max(len(sizes), num_cells))
-    for start in range(0, num_resamples, batch):
-        count = min(batch, num_resamples - start)
-        yield rng.multinomial(num_units, sizes / num_units, size=count) / sizes
 
 
 def compare(
@@ -182,7 +87,7 @@ def compare(
     if same:
         return Difference(0.0, 1.0, unit, len(sums), "none needed")
     difference = point(first, metric, estimator) - point(second, metric, estimator)
-    how, many = (first, second, metric, estimator), len(sums) >= _FEW_UNITS
+    how, many = (first, second, metric, estimator), len(sums) >= FEW_UNITS
     if many and linear:
         p, test = _permutation(sums, num_resamples, seed), "permutation"
     elif many and len(first.predictions) == len(second.predictions):
@@ -191,34 +96,6 @@ def compare(
         error = _jackknife(terms, share, label, cluster) if linear else _left_out(*how)
         p, test = _few_units(difference, max(error, float(share.max())), len(sums)), "jackknife"
     return Difference(difference, p, unit, len(sums), test)
-
-
-def difference_interval(
-    first: Outcomes,
-    second: Outcomes,
-    metric: str = "uar",
-    estimator: str = "pooled",
-    *,
-    level: float = 0.95,
-    num_resamples: int = 2000,
-    seed: int = 0,
-) -> Interval:
-    """Cluster-bootstrap interval of ``point(first) - point(second)`` on the same items.
-
-    Both are resampled by the same draws of speakers (utterances where those are not known).
-    Raises ValueError where the items differ.
-    """
-    if not paired(first, second):
-        raise ValueError("the two systems were not tested on the same utterances and folds")
-    cluster, unit = units_of(first)
-    num_units = int(cluster.max()) + 1
-    values = [
-        resampled(first, cluster, weights, metric, estimator)
-        - resampled(second, cluster, weights, metric, estimator)
-        for weights in _drawn(first, np.ones(num_units, np.int64), num_resamples, seed)
-    ]
-    low, high = _percentiles(np.concatenate(values), num_units, level)
-    return Interval(low, high, unit, num_units)
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -233,12 +110,6 @@ def holm(p: Sequence[float]) -> list[float]:
     result = np.empty(len(p))
     result[order] = adjusted
     return [float(value) for value in result]
-
-
-def paired(first: Outcomes, second: Outcomes) -> bool:
-    """Whether two systems were tested on the same items in the same folds."""
-    names = ("truth", "fold", "speaker")
-    return all(np.array_equal(getattr(first, n), getattr(second, n)) for n in names)
 
 
 def _terms(first: Outcomes, second: Outcomes, label: Ints, estimator: str) -> tuple[Floats, Floats]:
@@ -275,7 +146,7 @@ def _jackknife(terms: Floats, share: Floats, truth: Ints, cluster: Ints) -> floa
 def _left_out(first: Outcomes, second: Outcomes, metric: str, estimator: str) -> float:
     """Standard error of the difference of any score, from leaving out one unit at a time."""
     cluster, sizes, _ = clusters_of(first, second)
-    num, batch = int(sizes.sum()), max(1, _CELLS // len(sizes))
+    num, batch = int(sizes.sum()), max(1, CELLS // len(sizes))
     without = np.zeros(len(sizes))
     for start in range(0, len(sizes), batch):
         at = np.arange(start, min(start + batch, len(sizes)))
@@ -305,7 +176,7 @@ def _swapped(
     cluster, sizes, _ = clusters_of(first, second)
     fold = first.fold if estimator == "folds" else np.zeros_like(first.fold)
     num_cells = (int(fold.max()) + 1) * first.num_labels**2
-    rng, batch = np.random.default_rng(seed), max(1, _CELLS // max(len(sizes), num_cells))
+    rng, batch = np.random.default_rng(seed), max(1, CELLS // max(len(sizes), num_cells))
     bound = abs(point(first, metric, estimator) - point(second, metric, estimator)) - 1e-9
     extreme = 0
     for start in range(0, num_resamples, batch):
@@ -333,11 +204,3 @@ def _few_units(difference: float, error: float, num_units: int) -> float:
     if num_units < 2:
         return 1.0
     return float(2 * stats.t.sf(abs(difference) / error, num_units - 1))
-
-
-def _percentiles(values: Floats, num_units: int, level: float) -> tuple[float, float]:
-    """The ends of an interval, further out for few units (see ``interval``)."""
-    quantile = stats.t.ppf((1 - level) / 2, max(num_units - 1, 1))
-    tail = stats.norm.cdf(quantile * np.sqrt(num_units / max(num_units - 1, 1)))
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return float(low), float(high)

@@ -1,11 +1,10 @@
-import itertools
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from outcome_factory import outcomes
 from ser_features import metrics, significance
 from ser_features.significance import (
     METRICS,
@@ -13,22 +12,9 @@ from ser_features.significance import (
     compare,
     estimator_of,
     holm,
-    interval,
-    mean_interval,
     point,
     scores,
 )
-
-
-def outcomes(rng, skill, *, per_label=6, num_labels=4, num_folds=None, num_seeds=1):
-    """A right answer with probability ``skill[speaker]``; every speaker says every label."""
-    num_speakers = len(skill)
-    truth = np.tile(np.repeat(np.arange(num_labels), per_label), num_speakers)
-    speaker = np.repeat(np.arange(num_speakers), num_labels * per_label)
-    right = rng.random((num_seeds, len(truth))) < np.asarray(skill)[speaker]
-    wrong = (truth + rng.integers(1, num_labels, (num_seeds, len(truth)))) % num_labels
-    fold = speaker % (num_folds or num_speakers)
-    return Outcomes(truth, fold, speaker, np.where(right, truth, wrong), num_labels)
 
 
 @given(
@@ -54,16 +40,6 @@ def test_unknown_metric_is_an_error():
         scores(np.ones((1, 2, 2)), "ua")
 
 
-@pytest.mark.parametrize("num_units", [4, 6, 30])
-def test_percentiles_are_as_wide_as_a_t_interval(num_units):
-    """The bootstrap's deviation of a mean is sqrt((n - 1) / n) of the standard error."""
-    values = np.random.default_rng(0).standard_normal(1_000_000)
-    low, high = significance._percentiles(values, num_units, 0.9)
-    t = stats.t.ppf(0.95, num_units - 1)
-    shrink = np.sqrt((num_units - 1) / num_units)
-    assert (shrink * high, -shrink * low) == pytest.approx((t, t), rel=0.02)
-
-
 def test_estimator_needs_every_label_in_every_fold():
     rng = np.random.default_rng(0)
     whole = outcomes(rng, [0.5] * 4)
@@ -77,85 +53,9 @@ def test_estimator_needs_every_label_in_every_fold():
     assert estimator_of(unused) == "folds"
 
 
-def test_interval_is_deterministic_and_of_the_printed_number():
-    one = outcomes(np.random.default_rng(0), np.linspace(0.5, 0.9, 10), num_seeds=3)
-    for metric, estimator in itertools.product(METRICS, ("folds", "pooled")):
-        first = interval(one, metric, estimator, num_resamples=500)
-        assert first == interval(one, metric, estimator, num_resamples=500)
-        assert first.low < point(one, metric, estimator) < first.high
-        assert (first.unit, first.num_units) == ("speakers", 10)
-    assert interval(one, seed=1) != interval(one)
-
-
-def test_interval_resamples_speakers_not_utterances():
-    """Speakers differ greatly; an utterance bootstrap would be far too sure."""
-    one = outcomes(np.random.default_rng(0), [0.3] * 6 + [0.95] * 6, per_label=25)
-    unknown = Outcomes(one.truth, one.fold, one.speaker * 0 - 1, one.predictions, 4)
-    by_speaker, by_utterance = interval(one), interval(unknown)
-    assert (by_utterance.unit, by_utterance.num_units) == ("utterances", 1200)
-    assert by_speaker.high - by_speaker.low > 4 * (by_utterance.high - by_utterance.low)
-
-
-def test_interval_under_loso_is_that_of_the_fold_mean():
-    one = outcomes(np.random.default_rng(1), np.linspace(0.4, 0.95, 12))
-    folds = [
-        metrics.score(one.truth[one.fold == f], one.predictions[0, one.fold == f], 4).uar
-        for f in range(12)
-    ]
-    draws = np.random.default_rng(5).integers(0, 12, (20_000, 12))
-    tail = stats.norm.cdf(stats.t.ppf(0.025, 11) * np.sqrt(12 / 11))
-    expected = np.quantile(np.array(folds)[draws].mean(axis=1), [tail, 1 - tail])
-    found = interval(one, estimator="folds", num_resamples=20_000)
-    assert [found.low, found.high] == pytest.approx(expected, abs=0.005)
-
-
-def test_the_interval_of_a_mean_over_test_sets():
-    rng = np.random.default_rng(5)
-    first, second = (outcomes(rng, rng.uniform(0.3, 0.9, 30)) for _ in range(2))
-    assert mean_interval([first], "wa") == interval(first, "wa", estimator_of(first))
-    both = mean_interval([first, second])
-    assert (both.unit, both.num_units) == ("speakers", 60)
-    points = [point(each, "uar", estimator_of(each)) for each in (first, second)]
-    assert both.low < np.mean(points) < both.high
-    each = [interval(one, "uar", estimator_of(one)) for one in (first, second)]
-    # independent sets: the mean of two varies by 1/sqrt(2) of what one does
-    width = np.mean([one.high - one.low for one in each]) / np.sqrt(2)
-    assert both.high - both.low == pytest.approx(width, rel=0.15)
-    few = outcomes(rng, [0.2, 0.5, 0.9])
-    assert mean_interval([few, few]).low < mean_interval([few, few], level=0.5).low
-
-
-def test_utterance_interval_equals_a_plain_bootstrap():
-    """Drawing patterns of utterances is drawing utterances."""
-    rng = np.random.default_rng(2)
-    one = outcomes(rng, [0.7] * 3, num_seeds=2)
-    one = Outcomes(one.truth, one.fold * 0, one.speaker * 0 - 1, one.predictions, 4)
-    num = len(one.truth)
-    plain = []
-    for _ in range(4000):
-        at = rng.integers(0, num, num)
-        hits = (one.predictions == one.truth)[:, at]
-        plain.append(np.mean([hits[:, one.truth[at] == label].mean() for label in range(4)]))
-    found = interval(one, num_resamples=20_000)
-    assert [found.low, found.high] == pytest.approx(np.quantile(plain, [0.025, 0.975]), abs=0.015)
-
-
 def test_one_speaker_falls_back_to_utterances():
     one = outcomes(np.random.default_rng(0), [0.7])
-    assert interval(one).unit == "utterances"
     assert compare(one, one).unit == "utterances"
-
-
-@pytest.mark.parametrize("num_speakers", [6, 10, 30])
-def test_coverage_on_new_speakers(num_speakers):
-    """The interval holds the skill of the population about 95 times in 100."""
-    rng, held, trials = np.random.default_rng(0), 0, 300
-    for trial in range(trials):
-        skill = np.clip(rng.normal(0.7, 0.1, num_speakers), 0, 1)
-        one = outcomes(rng, skill, per_label=5)
-        found = interval(one, estimator="folds", num_resamples=400, seed=trial)
-        held += found.low <= 0.7 <= found.high
-    assert 0.90 <= held / trials <= 0.99
 
 
 def test_identical_systems_are_equal():

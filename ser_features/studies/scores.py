@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ser_features import metrics, significance
+from ser_features import intervals, metrics, significance
 from ser_features.leaderboard import late_scores, outcomes_of
 from ser_features.records import RunRecord
 from ser_features.significance import Outcomes
@@ -58,7 +58,7 @@ def _score(entry: Entry, record: RunRecord, outcomes: Mapping[str, Outcomes]) ->
         spread = late[f"{rest}_std"]
         return Score(late[rest], late[rest] - spread, late[rest] + spread)
     estimator = significance.estimator_of(each)
-    span = significance.interval(each, kind, estimator)
+    span = intervals.interval(each, kind, estimator)
     return Score(significance.point(each, kind, estimator), span.low, span.high)
 
 
@@ -102,5 +102,5 @@ def _compared(
     if p is None or metric not in significance.METRICS:
         return score
     estimator = significance.estimator_of(one)
-    span = significance.difference_interval(one, two, metric, estimator)
+    span = intervals.difference_interval(one, two, metric, estimator)
     return replace(score, difference_low=span.low, difference_high=span.high)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ser_features import significance
+from ser_features import intervals, significance
 from ser_features.leaderboard import outcomes_of
 from ser_features.report.document import Block, Grid
 from ser_features.significance import Outcomes
@@ -34,5 +34,5 @@ def unseen_blocks(
 
 def _mean(tested: Sequence[Outcomes], metric: str) -> str:
     points = [significance.point(o, metric, significance.estimator_of(o)) for o in tested]
-    span = significance.mean_interval(tested, metric)
+    span = intervals.mean_interval(tested, metric)
     return f"{100 * np.mean(points):.1f} ({100 * span.low:.1f} to {100 * span.high:.1f})"

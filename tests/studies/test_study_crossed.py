@@ -9,9 +9,10 @@ import pytest
 
 from fake_upstream import use_fake
 from ser_features.errors import UsageError
+from ser_features.intervals import difference_interval
 from ser_features.leaderboard import outcomes_of
 from ser_features.results import load_records
-from ser_features.significance import compare, difference_interval, paired, point
+from ser_features.significance import compare, paired, point
 from ser_features.studies.crossed import scramble
 from ser_features.studies.crossings import subsets, what_swapping_means
 from ser_features.studies.outputs import study_document
