@@ -22,6 +22,8 @@ from ser_features.records import Json
 
 MOST_BYTES = 2**32
 """The largest file that is read whole: the plan of ten million utterances takes less."""
+# What a system says that cannot flush folders (or lets nobody list this one): no failed write.
+_NOT_POSSIBLE = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES, errno.EPERM}
 _COMPACT = re.compile(rb'\{"sha256":"([0-9a-f]{64})","body":')
 
 
@@ -55,7 +57,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     """
     raw = data.encode() if isinstance(data, str) else data
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         try:
             with os.fdopen(handle, "wb") as file:
@@ -80,14 +82,28 @@ def remove_tree(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, so that their names survive a power cut."""
+    made = []
+    while not path.is_dir() and path != path.parent:
+        made.append(path)
+        path = path.parent
+    for folder in reversed(made):
+        folder.mkdir(exist_ok=True)
+        fsync_folder(folder.parent)
+
+
 def fsync_folder(path: Path) -> None:
-    """Make renames in a folder durable, where the file system lets us."""
-    with contextlib.suppress(OSError):
+    """Make the names in a folder durable, where its file system can and lets us."""
+    try:
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
+    except OSError as error:
+        if error.errno not in _NOT_POSSIBLE:
+            raise
 
 
 def write_sealed(path: Path, body: Json, *, compact: bool = False) -> None:

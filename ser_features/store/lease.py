@@ -49,13 +49,20 @@ def lease(path: ObjectPath, what: str) -> Iterator[Callable[[], None]]:
 
 
 def is_leased(path: ObjectPath) -> bool:
-    """Whether a living writer holds the lease; False too where it cannot be asked."""
+    """Whether a living writer holds the lease; False too where it cannot be asked.
+
+    By our own clock where we may not write there: it is only told, nothing is taken over by it.
+    """
     try:
         raw, version = path.read_version()
-        who = _Holder.read(raw)
-        return who.token != "" and version.modified + who.length + SLACK >= _server_now(path)
     except (OSError, UnreachableError):
         return False
+    who = _Holder.read(raw)
+    try:
+        now = _server_now(path)
+    except (OSError, UnreachableError):
+        now = datetime.now(UTC)
+    return who.token != "" and version.modified + who.length + SLACK >= now
 
 
 def lease_seconds() -> float:
@@ -148,8 +155,10 @@ class _Lease:
             self._tag = self._path.put_over(self._body(), self._tag)
         except FileExistsError:  # an earlier renewal may have come through without an answer
             raw, version = self._path.read_version()
-            self._tag = version.tag
-            return _Holder.read(raw).token == self._token
+            if _Holder.read(raw).token != self._token:
+                return False
+            # It counts from when it came through, which is not known: so once more.
+            self._tag = self._path.put_over(self._body(), version.tag)
         return True
 
     def check(self) -> None:
@@ -181,11 +190,8 @@ class _Lease:
 
 
 def _server_now(path: ObjectPath) -> datetime:
-    """The server's clock, or ours where we may not write there."""
-    try:
-        return (path.parent / f".clock.{uuid.uuid4().hex}.tmp").touch_clock()
-    except (OSError, UnreachableError):
-        return datetime.now(UTC)
+    """The server's clock; UnreachableError where it does not tell."""
+    return (path.parent / f".clock.{uuid.uuid4().hex}.tmp").touch_clock()
 
 
 def _clock() -> float:

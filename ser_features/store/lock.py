@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ser_features.errors import StoreError, StoreLockedError
+from ser_features.files import make_folder
 from ser_features.store.lease import is_leased, lease
 from ser_features.store.place import Place, remote
 
@@ -39,7 +40,7 @@ def writer_lock(path: Place, what: str) -> Iterator[Callable[[], None]]:
 @contextmanager
 def _file_lock(path: Path, what: str) -> Iterator[Callable[[], None]]:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
         raise StoreError(f"cannot write in {path.parent}: {error.strerror or error}") from error

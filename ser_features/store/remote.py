@@ -271,9 +271,12 @@ def open_url(text: str) -> ObjectPath:
     Raises UsageError where the address is not just that (credentials do not belong in it), and
     StoreError where obstore is not installed.
     """
-    found = urlsplit(text)
     wanted = "expected s3://BUCKET/FOLDER; credentials and endpoint come from AWS_ACCESS_KEY_ID, "
     wanted += "AWS_SECRET_ACCESS_KEY, AWS_PROFILE, AWS_ENDPOINT_URL or the machine's role"
+    try:
+        found = urlsplit(text)
+    except ValueError:
+        raise UsageError(f"this is not the address of a store; {wanted}") from None
     if found.query or found.fragment or "@" in found.netloc or ":" in found.netloc:
         raise UsageError(f"a store's address holds more than a bucket and a folder; {wanted}")
     parts = [part for part in found.path.split("/") if part]

@@ -114,7 +114,8 @@ class StoreWriter:
         trace: TracebackType | None,
     ) -> None:
         if isinstance(self._location.staging, Path):
-            with suppress(OSError):
+            with suppress(OSError, StoreError):
+                self._check_lock()  # else it is another writer's
                 remove_tree(self._location.staging)
         self._stack.close()
 
@@ -325,6 +326,7 @@ class StoreWriter:
         staging, group = self._location.staging, self._location.group
         if not (isinstance(staging, Path) and isinstance(group, Path)):
             return put_shard(remote(group), self.spec, shard, outputs, self._check_lock)
+        self._check_lock()
         clear(staging)
         sums = stage_shard(staging, self.spec, shard, outputs)
         flush(staging / name for name in sums)

@@ -9,6 +9,7 @@ from fake_upstream import content_by_id, make_corpus, run, tiny_shards, use_fake
 from faulty_disk import happens_at, watched
 from ser_features.errors import DamageError, SerfeatError, StoreError
 from ser_features.extract.repair import repair
+from ser_features.extract.shards import _nothing as nothing
 from ser_features.manifest import Manifest
 from ser_features.store.catalog import list_feature_sets
 from ser_features.store.schema import locate
@@ -122,3 +123,22 @@ def test_a_store_that_another_process_made_anew_is_left_alone(corpus, tmp_path) 
             first.invalidate([0])
     assert contents(store) == right
     assert verify(store).ok
+
+
+def test_what_another_process_stages_in_a_new_store_is_left_alone(corpus, tmp_path) -> None:
+    """Both stage under one path: nothing of the first may go out under the second's sums."""
+    store = tmp_path / "store"
+    run(corpus, store, frames=True)
+    spec = list_feature_sets(store)[0].spec
+    with StoreWriter(store, spec) as first:
+        first.invalidate([0])
+        shard = first.pending[0]
+        shutil.rmtree(store)
+        staged = locate(store, first.name).staging / "frames" / "c.0.0.0"
+        staged.parent.mkdir(parents=True)
+        staged.write_bytes(b"of another writer")
+        locate(store, first.name).lock.touch()
+        with pytest.raises(StoreError, match=r"was removed or replaced while"):
+            first.write(shard, nothing(spec))
+        assert staged.read_bytes() == b"of another writer"
+    assert staged.read_bytes() == b"of another writer"

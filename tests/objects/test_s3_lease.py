@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ser_features.errors import StoreError, StoreLockedError, UsageError
+from ser_features.errors import StoreError, StoreLockedError, UnreachableError, UsageError
 from ser_features.store import lease
 from ser_features.store.lock import is_locked
 from ser_features.store.reader import open_feature_set
@@ -113,6 +113,38 @@ def test_a_record_that_came_first_is_not_overwritten(s3):
         with pytest.raises(StoreError, match="it was changed meanwhile"):
             writer.write(shards[0], outputs_of(spec, shards[0]))
         assert record.read_bytes() == b"of another writer"
+
+
+def test_a_renewal_whose_answer_was_lost_does_not_count_from_now(s3):
+    """It came through earlier, so the lease ends earlier than a renewal of this moment would."""
+    held = lease._Lease(lock_of(s3.root), "it", 60)
+    held.take()
+    tag = held._tag
+    held._beat = 1
+    lock_of(s3.root).put_over(held._body(), tag)  # and no answer: the tag is not known
+    held._beat = 2
+    assert held._renew()
+    assert json.loads(lock_of(s3.root).read_bytes())["renewed"] == 2
+    held.free()
+    assert not is_locked(lock_of(s3.root))
+
+
+@pytest.mark.parametrize("fault", [("PUT", 403), ("HEAD", 403)])
+def test_a_lease_is_not_taken_over_by_our_own_clock(s3, monkeypatch, fault):
+    """Where the server does not tell its time nobody can say that a lease has run out."""
+
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(hours=30)
+
+    with StoreWriter(s3.root, make_spec()) as first:
+        s3.faults.add(fault[0], r"/\.clock\.", fault[1])
+        with monkeypatch.context() as patch:
+            patch.setattr(lease, "datetime", Ahead)
+            with pytest.raises(UnreachableError, match="403"), StoreWriter(s3.root, make_spec()):
+                pass
+        first.add_plan(make_shards(make_spec(), (3, 2)))
 
 
 @pytest.mark.parametrize("hours", [-30, 30])

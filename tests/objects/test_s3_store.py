@@ -179,6 +179,7 @@ def test_where_there_is_nothing(s3):
         "s3://",
         "s3:///x",
         "s3://UPPER/x",
+        "s3://[hidden-thing/x",
         "s3://bucket/../other",
         "gs://bucket/x",
         "https://host/bucket?sig=hidden-thing",

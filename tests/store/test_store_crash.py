@@ -1,5 +1,6 @@
 """Writers that die, stop at any step, or meet another one: nothing committed is lost."""
 
+import errno
 import os
 import random
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ser_features.errors import StoreLockedError
+from ser_features.errors import StoreError, StoreLockedError
 from ser_features.store.catalog import find, list_feature_sets
 from ser_features.store.reader import open_feature_set
 from ser_features.store.verify import remove_strays, verify
@@ -228,6 +229,42 @@ def test_objects_are_durable_before_their_record(tmp_path, monkeypatch):
     settled = events.index(("move", moves[-1]))
     folders = {name for kind, name in events[:settled] if kind == "fsync"}
     assert {"frames", "mean", "id", "offset"} <= folders
+
+
+def test_every_folder_is_durable_before_the_first_record(tmp_path, monkeypatch):
+    """A record survives a power cut only where the names of all folders above it do."""
+    spec, settled, store = make_spec(), set(), tmp_path / "new" / "store"
+    (shard, *_) = shards = make_shards(spec, (5, 3, 4))
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: settled.add(Path(f"/proc/self/fd/{handle}").readlink())
+    )
+    with StoreWriter(store, spec) as writer:
+        writer.add_plan(shards)
+        folders = {path for path in (store.parent, *store.parent.rglob("*")) if path.is_dir()}
+        assert len(folders) > 12
+        assert {folder.parent for folder in folders} <= settled
+        writer.write(shard, outputs_of(spec, shard))
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EINVAL])
+def test_a_folder_that_cannot_be_made_durable_keeps_the_record_back(tmp_path, monkeypatch, code):
+    """Some file systems cannot do that (EINVAL) and are used as they are; an error is one."""
+    spec = make_spec()
+    (shard, *_) = shards = make_shards(spec, (5, 3, 4))
+
+    def fsync(handle):
+        if Path(f"/proc/self/fd/{handle}").readlink().name == "std":
+            raise OSError(code, os.strerror(code))
+
+    with StoreWriter(tmp_path, spec) as writer:
+        writer.add_plan(shards)
+        monkeypatch.setattr(os, "fsync", fsync)
+        if code == errno.EINVAL:
+            writer.write(shard, outputs_of(spec, shard))
+        else:
+            with pytest.raises(StoreError, match="Input/output error"):
+                writer.write(shard, outputs_of(spec, shard))
+        assert writer.committed == ({0} if code == errno.EINVAL else set())
 
 
 def test_two_writers_do_not_share_a_set(tmp_path):
