@@ -130,7 +130,7 @@ def transformers_pass(model: object, paths: list[Path], device: str, budget: flo
 def our_pass(request: str, paths: list[Path], **options: object) -> float:
     """One extraction into a new store: decode, encode, pool, write. Loading is not counted."""
     names = [(f"{path.stem}-{i}", path) for i, path in enumerate(paths)]
-    manifest = Manifest("bench", tuple(Utterance(name, path) for name, path in names))
+    manifest = Manifest("bench", tuple(Utterance(name, str(path)) for name, path in names))
     with tempfile.TemporaryDirectory() as store:
         report = extract(manifest, request, Path(store), Options(**options))
     assert report.num_new == len(paths)

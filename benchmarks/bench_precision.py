@@ -46,7 +46,7 @@ def made_up(folder: Path) -> Manifest:
         path = folder / f"{speaker}-{label}-{take}.wav"
         noise = rng.standard_normal(6000 + 500 * take) * (0.02 if label == "calm" else 0.2)
         soundfile.write(path, noise.clip(-1, 1), RATE, "PCM_16")
-        utterances.append(Utterance(path.stem, path, label=label, speaker=speaker))
+        utterances.append(Utterance(path.stem, str(path), label=label, speaker=speaker))
     return Manifest("made-up", tuple(utterances))
 
 

@@ -52,7 +52,7 @@ def utterances(folder: Path, hours: float) -> list:
         length = float(rng.uniform(2, 8))
         start = float(rng.uniform(0, FILE_SECONDS - length))
         path = folder / f"{int(rng.integers(NUM_FILES)):02}.wav"
-        found.append(Utterance(f"u{len(found):07}", path, start=start, end=start + length))
+        found.append(Utterance(f"u{len(found):07}", str(path), start=start, end=start + length))
         total += length
     return found
 

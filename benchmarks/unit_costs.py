@@ -109,7 +109,7 @@ def engines(num_shards, frames):
         soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(RATE * 60), RATE)
         starts = [i * 0.01 for i in range(num_shards * rows)]
         utterances = [
-            Utterance(f"u{i:06}", path, start=a, end=a + seconds) for i, a in enumerate(starts)
+            Utterance(f"u{i:06}", str(path), start=a, end=a + seconds) for i, a in enumerate(starts)
         ]
         manifest = Manifest("made-up", tuple(utterances))
         return {name: engine(manifest, Path(folder) / name, frames, how)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 
+from msgspec import structs
+
 from ser_features.errors import ManifestError
 from ser_features.labels import LabelClass, canonical_label, parse_classes
 from ser_features.records import Fold, Utterance
@@ -149,7 +151,7 @@ class Manifest:
 
 
 def _with_label(utterance: Utterance, label: str | None) -> Utterance:
-    return utterance if utterance.label == label else replace(utterance, label=label)
+    return utterance if utterance.label == label else structs.replace(utterance, label=label)
 
 
 def _canonical_counts(label_counts: Mapping[str, int]) -> Counter[str]:
@@ -178,14 +180,14 @@ def _plain(utterance: Utterance) -> bool:
         and (utterance.split is None or utterance.split in SPLITS)
         and (end is None or (utterance.start or 0) < end < math.inf)
         and 0 <= (utterance.start or 0) < math.inf
-        and "\0" not in str(utterance.path)
+        and "\0" not in utterance.file
     )
 
 
 def _utterance_problems(utterance: Utterance) -> Iterator[str]:
     yield from _id_problems(utterance.id)
-    if "\0" in str(utterance.path):
-        yield f"path {str(utterance.path)!r} holds a NUL character"
+    if "\0" in utterance.file:
+        yield f"path {utterance.file!r} holds a NUL character"
     if utterance.label is None or not utterance.label.strip():
         yield f"{utterance.id!r} has no label"
     if utterance.split is not None and utterance.split not in SPLITS:

@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from msgspec import structs
+
 from ser_features.augment.augmented import partner_of as drawn_partner
 from ser_features.errors import AudioError, StoreError, UsageError
 from ser_features.labels import canonical_label, parse_classes
@@ -88,7 +90,7 @@ class Mixture:
         for name, each in self._sets().items():
             there = set(each.ids)
             rows = (u for u in manifest.utterances if u.id in there)
-            yield from (replace(u, id=row_id(u.id, name)) for u in rows)
+            yield from (structs.replace(u, id=row_id(u.id, name)) for u in rows)
 
     def _added_rows(self) -> Iterator[Utterance]:
         for manifest, _ in self.added:
@@ -148,7 +150,7 @@ def foreign_rows(manifest: Manifest) -> Iterator[Utterance]:
 
     for one in manifest.utterances:
         name = row_id(one.id, corpus=manifest.corpus)
-        yield replace(one, id=name, speaker=named(one.speaker), session=named(one.session))
+        yield structs.replace(one, id=name, speaker=named(one.speaker), session=named(one.session))
 
 
 def map_labels(manifest: Manifest, classes: Sequence[str]) -> Manifest:
@@ -173,7 +175,7 @@ def map_labels(manifest: Manifest, classes: Sequence[str]) -> Manifest:
         if each.name in there
     ]
     chosen = manifest.select_labels(request)
-    renamed = tuple(replace(u, label=to_class[u.label or ""]) for u in chosen.utterances)
+    renamed = tuple(structs.replace(u, label=to_class[u.label or ""]) for u in chosen.utterances)
     order = tuple(each.name for each in parsed)
     lacking = [name for name in order if name not in there]
     notes = [f"{manifest.corpus}: {note}" for note in chosen.notes]

@@ -14,18 +14,30 @@ Json: TypeAlias = Any
 """A value that ``json.dumps`` takes: dict, list, str, int, float, bool or None."""
 
 
-@dataclass(frozen=True, slots=True)
-class Utterance:
-    """One labelled stretch of audio; ``start`` and ``end`` are seconds, None is the file's own."""
+class Utterance(msgspec.Struct, frozen=True, gc=False):
+    """One labelled stretch of audio; ``start`` and ``end`` are seconds, None is the file's own.
+
+    ``file`` is the text of its path, also where a ``Path`` is given: that would take five times as
+    much memory.
+    """
 
     id: str
-    path: Path
+    file: str
     label: str | None = None
     speaker: str | None = None
     session: str | None = None
     split: str | None = None
     start: float | None = None
     end: float | None = None
+
+    def __post_init__(self) -> None:
+        if type(self.file) is not str:
+            msgspec.structs.force_setattr(self, "file", str(self.file))
+
+    @property
+    def path(self) -> Path:
+        """Where the audio lies; relative to the working directory unless it is absolute."""
+        return Path(self.file)
 
 
 @dataclass(frozen=True, slots=True)

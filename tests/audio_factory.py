@@ -16,7 +16,7 @@ NOISE = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
 
 def rejected(path: Path, start: float | None = None, end: float | None = None) -> tuple[str, str]:
     """Reason and message of loading, which always names the file; probing agrees or passes."""
-    utterance = Utterance(id="x", path=path, start=start, end=end)
+    utterance = Utterance(id="x", file=path, start=start, end=end)
     loading = failure(lambda: load(utterance, 16000))
     probing = failure(lambda: probe(utterance))
     assert loading is not None

@@ -57,7 +57,7 @@ def written(
     sub: str = "PCM_16",
 ) -> Utterance:
     soundfile.write(path, samples, rate, format=kind, subtype=sub)
-    return Utterance(id=path.stem, path=path)
+    return Utterance(id=path.stem, file=path)
 
 
 def kinds(waveform: audio.Waveform) -> list[str]:
@@ -83,7 +83,7 @@ def test_segment_equals_that_part_of_the_whole(
     noise = np.random.default_rng(0).normal(0, 0.1, 32000).astype(np.float32)
     whole = load(written(path, noise, kind=kind, sub=sub), 16000).samples
     for start, end in [(0.3125, 0.5), (1.0001, 1.7), (None, 0.25), (1.5, None)]:
-        utterance = Utterance(id="s", path=path, start=start, end=end)
+        utterance = Utterance(id="s", file=path, start=start, end=end)
         first = round((start or 0) * 16000)
         last = len(whole) if end is None else round(end * 16000)
         assert np.array_equal(load(utterance, 16000).samples, whole[first:last])
@@ -92,7 +92,7 @@ def test_segment_equals_that_part_of_the_whole(
 
 def test_end_may_be_rounded_a_little_beyond_the_file(tmp_path: Path) -> None:
     path = written(tmp_path / "a.wav", tone(1.0, 16000)).path
-    header = probe(Utterance(id="a", path=path, start=0.5, end=1.0 + audio.END_TOLERANCE))
+    header = probe(Utterance(id="a", file=path, start=0.5, end=1.0 + audio.END_TOLERANCE))
     assert header.num_samples == 8000
 
 
@@ -239,7 +239,7 @@ def test_thirty_minutes_in_bounded_memory(tmp_path: Path) -> None:
     second = np.random.default_rng(0).integers(-8000, 8000, 8000, np.int16)
     path = tmp_path / "long.wav"
     soundfile.write(path, np.tile(second, 1800), 8000)
-    utterance = Utterance(id="long", path=path)
+    utterance = Utterance(id="long", file=path)
     tracemalloc.start()
     waveform = load(utterance, 16000)
     peak = tracemalloc.get_traced_memory()[1]
@@ -254,7 +254,7 @@ def test_many_threads_get_what_one_gets(tmp_path: Path) -> None:
         path = tmp_path / f"{index}.{suffix}"
         samples = tone(0.4, 44100 if kind == "WAV" else 48000, 200.0 + 10 * index)
         utterances.append(written(path, samples, 48000, kind, sub))
-    utterances.append(Utterance(id="none", path=tmp_path / "none.wav"))
+    utterances.append(Utterance(id="none", file=tmp_path / "none.wav"))
 
     def outcome(utterance: Utterance) -> tuple[str, bytes]:
         try:
@@ -282,7 +282,7 @@ def test_real_recordings(shared: Path, pattern: str, count: int, rate: int) -> N
     paths = sorted((shared / "data").glob(pattern))
     assert len(paths) == count
     for path in paths[:: max(1, count // 12)]:
-        utterance = Utterance(id=path.name, path=path)
+        utterance = Utterance(id=path.name, file=path)
         header, waveform = probe(utterance), load(utterance, 16000)
         assert header.sample_rate == rate
         assert len(waveform.samples) == num_samples_at(header, 16000)
@@ -295,4 +295,4 @@ def test_hash_of_a_real_recording_is_that_of_its_samples(
     path = sorted((shared / "data/emodb/wav").glob("*.wav"))[0]
     samples, rate = soundfile.read(path, dtype="float32")
     expected = hashlib.sha256(samples.tobytes() + struct.pack("<q", rate)).hexdigest()
-    assert load(Utterance(id="a", path=path), 16000).sha256 == expected
+    assert load(Utterance(id="a", file=path), 16000).sha256 == expected

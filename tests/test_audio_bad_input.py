@@ -55,7 +55,7 @@ def test_link_to_itself(tmp_path: Path) -> None:
 def test_a_link_to_a_recording_is_fine(tmp_path: Path) -> None:
     link = tmp_path / "link.wav"
     link.symlink_to(wav(tmp_path / "a.wav"))
-    assert probe(Utterance(id="x", path=link)).num_samples == 16000
+    assert probe(Utterance(id="x", file=link)).num_samples == 16000
 
 
 def _socket(path: Path) -> None:
@@ -203,7 +203,7 @@ def test_digital_silence(tmp_path: Path, value: float) -> None:
 def test_silence_is_judged_in_the_segment(tmp_path: Path) -> None:
     path = wav(tmp_path / "a.wav", np.concatenate([NOISE, np.zeros(16000, np.float32)]))
     assert rejected(path, 1.0, 2.0)[0] == "silent"
-    assert len(load(Utterance(id="x", path=path), 16000).samples) == 32000
+    assert len(load(Utterance(id="x", file=path), 16000).samples) == 32000
 
 
 def test_channels_that_cancel_are_silent(tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_check_length_too_short_and_too_long() -> None:
 def test_a_name_that_is_not_utf8_can_be_printed(tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xfcber.wav"))
     with pytest.raises(AudioError) as caught:
-        load(Utterance(id="x", path=path), 16000)
+        load(Utterance(id="x", file=path), 16000)
     assert "\\udcfcber.wav: no such file" in str(caught.value).encode().decode()
     wav(tmp_path / "a.wav").rename(path)
-    assert len(load(Utterance(id="x", path=path), 16000).samples) == 16000
+    assert len(load(Utterance(id="x", file=path), 16000).samples) == 16000

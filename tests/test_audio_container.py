@@ -70,13 +70,13 @@ def test_damage_inside_is_found(tmp_path: Path, kind: str, sub: str, place: floa
 def test_bytes_behind_an_ogg_stream_are_no_damage(tmp_path: Path) -> None:
     path = tmp_path / "a.ogg"
     path.write_bytes(encoded(path, "OGG", "VORBIS") + b"TAG" + b" " * 125)
-    assert len(load(Utterance(id="x", path=path), 16000).samples) == 16000
+    assert len(load(Utterance(id="x", file=path), 16000).samples) == 16000
 
 
 @pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFF000])
 def test_wav_from_a_pipe_is_kept_and_noted(tmp_path: Path, size: int) -> None:
     path = patched(wav(tmp_path / "a.wav"), 40, struct.pack("<I", size))
-    waveform = load(Utterance(id="x", path=path), 16000)
+    waveform = load(Utterance(id="x", file=path), 16000)
     assert len(waveform.samples) == 16000
     assert [note.kind for note in waveform.notes] == ["length-unknown"]
 
@@ -91,10 +91,10 @@ def flac_claiming(path: Path, count: int) -> Path:
 def test_flac_without_a_length_is_counted(tmp_path: Path) -> None:
     path = flac_claiming(tmp_path / "a.flac", 0)
     for start, end, count in [(None, None, 16000), (0.25, 0.5, 4000), (0.5, None, 8000)]:
-        utterance = Utterance(id="x", path=path, start=start, end=end)
+        utterance = Utterance(id="x", file=path, start=start, end=end)
         assert probe(utterance) == AudioHeader(16000, count, 1)
         first = round((start or 0) * 16000)
-        whole = load(Utterance(id="x", path=path), 16000).samples
+        whole = load(Utterance(id="x", file=path), 16000).samples
         assert np.array_equal(load(utterance, 16000).samples, whole[first : first + count])
 
 
@@ -183,7 +183,7 @@ def test_mp3_without_a_length_header_is_noted(tmp_path: Path) -> None:
     tag = b"ID3\x03\x00\x00\x00\x00\x01\x00" + bytes(128)
     for lead in (b"", tag):
         path.write_bytes(lead + raw)
-        assert load(Utterance(id="x", path=path), 16000).notes == ()
+        assert load(Utterance(id="x", file=path), 16000).notes == ()
         path.write_bytes(lead + raw.replace(b"Info", b"Data").replace(b"Xing", b"Data"))
-        waveform = load(Utterance(id="x", path=path), 16000)
+        waveform = load(Utterance(id="x", file=path), 16000)
         assert [note.kind for note in waveform.notes] == ["length-unknown"]

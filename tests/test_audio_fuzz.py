@@ -32,7 +32,7 @@ def valid(kind: str) -> bytes:
 def outcome(content: bytes, name: str = "a.wav") -> str:
     """The reason of a rejection, or "loaded"; the length promised by ``probe`` must hold."""
     with tempfile.TemporaryDirectory() as folder:
-        utterance = Utterance(id="x", path=Path(folder) / name)
+        utterance = Utterance(id="x", file=Path(folder) / name)
         utterance.path.write_bytes(content)
         try:
             waveform = load(utterance, 16000)

@@ -3,6 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from ser_features.audit import audit, plain_name
 from ser_features.records import Fold, Utterance
@@ -24,7 +25,7 @@ def test_a_clean_split_is_clean():
 
 
 def test_planted_speaker_leak():
-    planted = [replace(u, speaker="a") if u.id == "d1-y" else u for u in CLEAN]
+    planted = [structs.replace(u, speaker="a") if u.id == "d1-y" else u for u in CLEAN]
     found = audit([FOLD, replace(FOLD, name="f2")], planted)
     assert found.leaks == ("speakers",)
     assert found.sentences() == (
@@ -44,13 +45,13 @@ def test_planted_audio_leak_names_the_pair():
 
 def test_sessions_and_dev():
     sessions = {"a": "1", "b": "2", "c": "2", "d": "1"}
-    found = audit([FOLD], [replace(u, session=sessions[u.speaker]) for u in CLEAN])
+    found = audit([FOLD], [structs.replace(u, session=sessions[u.speaker]) for u in CLEAN])
     assert found.leaks == ("sessions",)
     assert found.sentences() == ("1 of 1 test sessions are in train (fold f1)",)
     sides = {(each.first, each.second) for each in found.shared}
     assert sides == {("train", "test"), ("train", "dev")}
     shared = audit(
-        [FOLD], [replace(u, speaker="a" if u.speaker == "c" else u.speaker) for u in CLEAN]
+        [FOLD], [structs.replace(u, speaker="a" if u.speaker == "c" else u.speaker) for u in CLEAN]
     )
     assert shared.dev_shares_speakers
     assert shared.leaks == ()
@@ -60,7 +61,9 @@ def test_sessions_and_dev():
     "name", ["A0-X.WAV", "a0-x (1).wav", "a0-x copy.wav", "a0_x - Copy (2).wav", "copy of a0-x.wav"]
 )
 def test_a_copied_file_is_found_by_its_name(name):
-    planted = [replace(u, path=Path(name), speaker="a") if u.id == "d0-x" else u for u in CLEAN]
+    planted = [
+        structs.replace(u, file=Path(name), speaker="a") if u.id == "d0-x" else u for u in CLEAN
+    ]
     found = audit([FOLD], planted)
     assert found.similar_names
     assert "1 of 2 test files are named like one in train (fold f1)" in found.sentences()
@@ -82,12 +85,12 @@ def test_numbered_recordings_are_not_copies(one, other):
 
 def test_same_name_of_two_speakers_is_no_copy():
     """SAVEE's way: DC/a01.wav and JE/a01.wav."""
-    named = [replace(u, path=Path(u.speaker) / f"t{u.id[1]}.wav") for u in CLEAN]
+    named = [structs.replace(u, file=Path(u.speaker) / f"t{u.id[1]}.wav") for u in CLEAN]
     assert not audit([FOLD], named).similar_names
 
 
 def test_one_recording_with_two_labels():
-    labelled = [replace(u, label="happy") if u.id == "a1-y" else u for u in CLEAN]
+    labelled = [structs.replace(u, label="happy") if u.id == "a1-y" else u for u in CLEAN]
     hashes = {u.id: u.id for u in CLEAN} | {"a1-y": "a0-x", "b1-y": "b0-x"}
     found = audit([FOLD], labelled, hashes)
     assert found.two_labels == (("a0-x", "a1-y"),)
@@ -95,13 +98,13 @@ def test_one_recording_with_two_labels():
 
 
 def test_unknown_speakers_are_said():
-    found = audit([FOLD], [replace(u, speaker=None) for u in CLEAN])
+    found = audit([FOLD], [structs.replace(u, speaker=None) for u in CLEAN])
     assert found.sentences() == ("8 utterances have no speaker: not audited for them",)
     assert found.leaks == ()
 
 
 def test_json_of_it():
-    planted = [replace(u, speaker="a") for u in CLEAN]
+    planted = [structs.replace(u, speaker="a") for u in CLEAN]
     found = audit([FOLD], planted).to_json()
     assert json.loads(json.dumps(found)) == found
     assert found["leaks"] == ["speakers"]

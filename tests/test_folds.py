@@ -1,10 +1,10 @@
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from ser_features.errors import ProtocolError, UsageError
 from ser_features.folds import PROTOCOLS, make_folds
@@ -152,7 +152,7 @@ def test_dev_may_share_speakers_that_are_not_known() -> None:
         for i, (split, speaker) in enumerate(rows)
     )
     assert make_folds(Manifest("c", utterances), "official").dev_shares_speakers
-    known = tuple(replace(u, speaker=u.speaker or u.id) for u in utterances)
+    known = tuple(structs.replace(u, speaker=u.speaker or u.id) for u in utterances)
     assert not make_folds(Manifest("c", known), "official").dev_shares_speakers
 
 

@@ -63,7 +63,7 @@ def measure_corpus(
         try:
             return measure(*listen(utterance))
         except AudioError as error:
-            return Rejection(utterance.id, str(utterance.path), error.reason, str(error))
+            return Rejection(utterance.id, utterance.file, error.reason, str(error))
 
     found: dict[str, dict[str, float]] = {}
     rejects = []

@@ -105,7 +105,7 @@ def _current(path: Path) -> Recording:
 def _recording(path: Path, size: int, mtime_ns: int) -> Recording:
     """A large folder is hashed once in a process, though every upstream asks for it."""
     del size, mtime_ns  # what the cache goes by
-    header = probe(Utterance(path.name, path))
+    header = probe(Utterance(path.name, str(path)))
     return Recording(
         file_sha256(path), str(path), header.sample_rate, header.num_samples, header.channels
     )
@@ -116,7 +116,7 @@ def mono(recording: Recording, rate: int) -> NDArray[np.float32]:
     """The recording [n] at ``rate`` Hz, channels averaged; read-only. Raises AudioError."""
     path = Path(recording.path)
     with _of_the_folder():
-        return load(Utterance(path.name, path), rate).samples
+        return load(Utterance(path.name, str(path)), rate).samples
 
 
 @partial(Recent, most=KEPT)

@@ -57,14 +57,14 @@ def preview(
 
 def _utterances(file: Path, augmented: Augmented, partner: Path | None) -> list[Utterance]:
     name = show_path(Path(file.stem))
-    own = Utterance(name, file, label=NEUTRAL)  # so that any partner suits
+    own = Utterance(name, str(file), label=NEUTRAL)  # so that any partner suits
     joining = augmented.augmentation.joining
     if not joining:
         return [own]
     if partner is None:
         raise UsageError(f"{joining[0]} joins two recordings; name the other with --partner FILE")
     other = f"partner:{show_path(Path(partner.name))}"
-    return [own, Utterance(other, partner, label=NEUTRAL)]
+    return [own, Utterance(other, str(partner), label=NEUTRAL)]
 
 
 def _figure(before: Samples, after: Samples, rate: int, titles: tuple[str, str]) -> Any:

@@ -26,7 +26,7 @@ def read_cremad(path: Path) -> Manifest:
     """CREMA-D from its folder (with ``AudioWAV/``) or from the ``AudioWAV`` folder itself."""
     found, notes = named_audio([first_folder(path, "AudioWAV")], _NAME, "AAAA_TTT_EEE_LL.wav")
     utterances = tuple(
-        Utterance(file.stem, file, _EMOTIONS[name["emotion"]], name["actor"])
+        Utterance(file.stem, str(file), _EMOTIONS[name["emotion"]], name["actor"])
         for file, name in found
     )
     return Manifest("cremad", utterances, notes=notes)

@@ -44,7 +44,7 @@ def read_emobox(metadata: Path, audio_root: Path) -> Manifest:
     utterances = tuple(
         Utterance(
             id=row.key,
-            path=audio_root.joinpath(*PurePosixPath(row.wav).parts[depth:]),
+            file=str(audio_root.joinpath(*PurePosixPath(row.wav).parts[depth:])),
             label=words.get(row.label, words.get(row.label.casefold(), row.label)),
             speaker=speakers.get(row.key),
         )

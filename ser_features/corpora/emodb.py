@@ -27,7 +27,7 @@ def read_emodb(path: Path) -> Manifest:
     """EMO-DB from its folder (with ``wav/``) or from the ``wav`` folder itself."""
     found, notes = named_audio([first_folder(path, "wav")], _NAME, "SSttteV.wav")
     utterances = tuple(
-        Utterance(file.stem, file, _EMOTIONS[name["emotion"]], name["speaker"])
+        Utterance(file.stem, str(file), _EMOTIONS[name["emotion"]], name["speaker"])
         for file, name in found
     )
     return Manifest("emodb", utterances, notes=notes)

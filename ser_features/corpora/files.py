@@ -7,8 +7,10 @@ Columns: ``id``, ``path``, ``label`` and, if wanted, ``speaker``, ``session``, `
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from array import array
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ser_features.corpora.folder import read_folder
@@ -23,18 +25,22 @@ OPTIONAL = ("speaker", "session", "split", "start", "end")
 
 @dataclass
 class _Rows:
-    """What a file holds: its columns, ``(where, cells)`` of each row, and what is wrong."""
+    """What a file holds: its columns, the rows with their numbers, and what is wrong.
+
+    The rows of a CSV file are read where they are asked for, once: a dictionary of each of a
+    million is more than all else. ``row`` is what a row is called, and ``numbers`` are of those
+    that were asked for.
+    """
 
     columns: tuple[str, ...] = ()
-    rows: list[tuple[str, Mapping[str, Json]]] = field(default_factory=list)
+    rows: Iterable[tuple[int, Mapping[str, Json]]] = ()
     problems: list[str] = field(default_factory=list)
-    paths: dict[str, Path] = field(default_factory=dict)  # a recording may have many cuts
+    row: str = "line"
+    numbers: "array[int]" = field(default_factory=lambda: array("q"))
 
-    def path(self, base: Path, text: str) -> Path:
-        """``base / text``, made once."""
-        if (found := self.paths.get(text)) is None:
-            found = self.paths[text] = base / text
-        return found
+    def places(self) -> tuple[str, ...]:
+        """Where each row is, in words."""
+        return tuple(f"{self.row} {number}" for number in self.numbers)
 
 
 @uncollected()
@@ -54,13 +60,11 @@ def read_manifest(path: Path, *, root: Path | None = None, corpus: str | None = 
         raise ManifestError(f"{path}: a manifest is a folder or one of {kinds}")
     found = readers[path.suffix.lower()](path)
     _require_columns(path, found)
-    base = root if root is not None else path.parent
-    utterances = tuple(_utterance(where, cells, base, found) for where, cells in found.rows)
-    rows = tuple(where for where, _ in found.rows)
-    notes = _notes(path, found)
-    manifest = Manifest(corpus or path.stem, utterances, notes=notes, rows=rows)
-    problems = [*found.problems, *manifest.problems()]
-    if problems:
+    utterances = tuple(_utterances(found, root if root is not None else path.parent))
+    manifest = Manifest(corpus or path.stem, utterances, notes=_notes(path, found))
+    if found.problems or manifest.problems():
+        # Nobody asks where the rows of a valid manifest stood.
+        problems = [*found.problems, *replace(manifest, rows=found.places()).problems()]
         raise ManifestError(f"{path} is not valid, {len(problems)} problem(s):", problems)
     return manifest
 
@@ -74,10 +78,12 @@ def _read_bytes(path: Path) -> bytes:
         raise ManifestError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _read_text(path: Path) -> str:
+def _read_utf8(path: Path) -> bytes:
+    """Bytes that are UTF-8, perhaps with a byte order mark."""
     raw = _read_bytes(path)
     try:
-        return raw.decode("utf-8-sig")
+        raw.decode("utf-8-sig")
+        return raw
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise ManifestError(
@@ -87,16 +93,23 @@ def _read_text(path: Path) -> str:
 
 def _read_csv(path: Path) -> _Rows:
     found = _Rows()
-    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
-    lines = _csv_lines(reader, found)
+    text = io.TextIOWrapper(io.BytesIO(_read_utf8(path)), "utf-8-sig", newline="")
+    lines = _csv_lines(csv.reader(text, strict=True), found)
     header = next(lines, (1, []))[1]
     found.columns = tuple(name.strip().casefold() for name in header)
-    for line, cells in lines:
-        if len(cells) > len(header):
-            extra = f"{len(cells)} cells under {len(header)} columns"
-            found.problems.append(f"line {line}: {extra}; is a comma not quoted?")
-        found.rows.append((f"line {line}", dict(zip(found.columns, cells, strict=False))))
+    found.rows = _csv_rows(lines, found)
     return found
+
+
+def _csv_rows(
+    lines: Iterable[tuple[int, list[str]]], found: _Rows
+) -> Iterator[tuple[int, Mapping[str, Json]]]:
+    columns = found.columns
+    for line, cells in lines:
+        if len(cells) > len(columns):
+            extra = f"{len(cells)} cells under {len(columns)} columns"
+            found.problems.append(f"line {line}: {extra}; is a comma not quoted?")
+        yield line, dict(zip(columns, cells, strict=False))
 
 
 def _csv_lines(reader: Iterator[list[str]], found: _Rows) -> Iterator[tuple[int, list[str]]]:
@@ -112,10 +125,10 @@ def _csv_lines(reader: Iterator[list[str]], found: _Rows) -> Iterator[tuple[int,
 
 
 def _read_jsonl(path: Path) -> _Rows:
-    found = _Rows()
+    found, rows = _Rows(), list[tuple[int, Mapping[str, Json]]]()
     columns: dict[str, None] = {}
     # Not splitlines: a string may hold U+2028, which is no line end in JSON.
-    for number, text in enumerate(_read_text(path).split("\n"), 1):
+    for number, text in enumerate(_read_utf8(path).decode("utf-8-sig").split("\n"), 1):
         if not text.strip():
             continue
         row = _json_object(text)
@@ -123,8 +136,8 @@ def _read_jsonl(path: Path) -> _Rows:
             found.problems.append(f"line {number}: {row}")
             continue
         columns |= dict.fromkeys(row)
-        found.rows.append((f"line {number}", row))
-    found.columns = tuple(columns)
+        rows.append((number, row))
+    found.columns, found.rows = tuple(columns), rows
     return found
 
 
@@ -152,7 +165,7 @@ def _read_parquet(path: Path) -> _Rows:
         rows = file.read(columns=wanted, use_threads=False).to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise ManifestError(f"{path} is not a readable Parquet file: {str(error)[:120]}") from None
-    return _Rows(columns, [(f"row {i + 1}", row) for i, row in enumerate(rows)])
+    return _Rows(columns, enumerate(rows, 1), row="row")
 
 
 def _require_columns(path: Path, found: _Rows) -> None:
@@ -162,6 +175,7 @@ def _require_columns(path: Path, found: _Rows) -> None:
     problems = [_missing_column(name, found.columns) for name in missing]
     problems += [f"column {name!r} is there twice" for name in twice]
     if problems and (found.columns or not found.problems):
+        deque(found.rows, 0)  # what is wrong with the rows is told too
         needs = f"needs the columns {', '.join(REQUIRED)}; may have {', '.join(OPTIONAL)}"
         raise ManifestError(f"{path} {needs}", [*problems, *found.problems])
 
@@ -175,28 +189,54 @@ def _notes(path: Path, found: _Rows) -> tuple[str, ...]:
     return (f"{path.name}: columns not used: {', '.join(extra)}",) if extra else ()
 
 
-def _utterance(where: str, cells: Mapping[str, Json], base: Path, found: _Rows) -> Utterance:
-    """The row as an utterance; what is wrong goes to ``found.problems``, and the row is kept, so
+def _utterances(found: _Rows, base: Path) -> Iterator[Utterance]:
+    """Each row as an utterance; what is wrong goes to ``found.problems``, and the row is kept, so
     that the checks of the whole manifest see it too.
     """
     problems: list[str] = []
-    get = cells.get
-    name, path = _text("id", get("id"), problems), _text("path", get("path"), problems)
-    made = Utterance(
-        name or "",
-        found.path(base, path or "."),
-        _text("label", get("label"), problems),
-        _text("speaker", get("speaker"), problems),
-        _text("session", get("session"), problems),
-        _text("split", get("split"), problems),
-        _seconds("start", get("start"), problems),
-        _seconds("end", get("end"), problems),
-    )
-    if path is None and not any(problem.startswith("path is") for problem in problems):
-        problems.append("the path is empty")
-    if problems:
-        found.problems.extend(f"{where}: {problem}" for problem in problems)
-    return made
+    same, files = dict[str, str | None](), _Files(base)
+
+    def shared(name: str, value: Json) -> str | None:
+        """What many rows say, held once."""
+        if value is None or type(value) is not str:
+            return _text(name, value, problems)
+        if value not in same:
+            same[value] = _text(name, value, problems)
+        return same[value]
+
+    for number, cells in found.rows:
+        get = cells.get
+        name, path = _text("id", get("id"), problems), _text("path", get("path"), problems)
+        yield Utterance(
+            name or "",
+            files[path or "."],
+            shared("label", get("label")),
+            shared("speaker", get("speaker")),
+            shared("session", get("session")),
+            shared("split", get("split")),
+            _seconds("start", get("start"), problems),
+            _seconds("end", get("end"), problems),
+        )
+        if path is None and not any(problem.startswith("path is") for problem in problems):
+            problems.append("the path is empty")
+        found.numbers.append(number)
+        if problems:
+            found.problems.extend(f"{found.row} {number}: {problem}" for problem in problems)
+            problems.clear()
+
+
+class _Files(dict[str, str]):
+    """The text of ``base / text`` by text, made once: a recording may have many cuts."""
+
+    def __init__(self, base: Path) -> None:
+        self._base, self._prefix = base, str(base / "x")[:-1]
+
+    def __missing__(self, text: str) -> str:
+        # Where pathlib has nothing to leave out, which it takes ten times as long to find.
+        plain = text[0] not in "/." and text[-1] != "/" and "//" not in text and "/./" not in text
+        made = self._prefix + text if plain and text[-2:] != "/." else str(self._base / text)
+        self[text] = made
+        return made
 
 
 def _text(name: str, value: Json, problems: list[str]) -> str | None:

@@ -19,7 +19,7 @@ def read_folder(path: Path, *, corpus: str | None = None) -> Manifest:
     folders = [p for p in top if p.is_dir()]
     inside = {p.name: list_folder(p) for p in folders}
     utterances = tuple(
-        Utterance(f"{label}/{file.name}", file, label)
+        Utterance(f"{label}/{file.name}", str(file), label)
         for label, files in inside.items()
         for file in files
         if is_audio_name(file)

@@ -104,7 +104,7 @@ def _lines(file: Path) -> list[str]:
 def _utterance(root: Path, turn: _Turn, words: Mapping[str, str]) -> Utterance:
     folder = root / turn.session / "sentences" / "wav" / turn.name.rsplit("_", 1)[0]
     path = folder / f"{turn.name}.wav"
-    return Utterance(turn.name, path, words[turn.code], speaker_of(turn.name), turn.session)
+    return Utterance(turn.name, str(path), words[turn.code], speaker_of(turn.name), turn.session)
 
 
 def _left_out(turns: list[_Turn], words: Mapping[str, str]) -> Iterator[str]:

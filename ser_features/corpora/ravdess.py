@@ -33,7 +33,7 @@ def read_ravdess(path: Path) -> Manifest:
     speech = [(file, name) for file, name in found if name["channel"] == "01"]
     songs = len(found) - len(speech)
     utterances = tuple(
-        Utterance(file.stem, file, _EMOTIONS[name["emotion"]], name["actor"])
+        Utterance(file.stem, str(file), _EMOTIONS[name["emotion"]], name["actor"])
         for file, name in speech
     )
     songs_note = (f"{songs} song(s) are left out: only speech is read",) if songs else ()

@@ -23,7 +23,7 @@ def read_urdu(path: Path) -> Manifest:
     folders = [path / name for name in _FOLDERS if (path / name).is_dir()] or [path]
     found, notes = named_audio(folders, _NAME, "SGX_FXX_EYY.wav")
     utterances = tuple(
-        Utterance(file.stem, file, _EMOTIONS[name["emotion"]], name["speaker"])
+        Utterance(file.stem, str(file), _EMOTIONS[name["emotion"]], name["speaker"])
         for file, name in found
     )
     return Manifest("urdu", utterances, notes=notes)

@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 
 import torch
 from msgspec import UnsetType, structs
@@ -207,7 +206,8 @@ def _planned(source: Source, runner: ShardRunner) -> PlanItem:
         name = partner_of(source.draw)
         partner = None if name is None else runner.utterances.get(name)
         drawing = redrawing(runner.augmented, name, partner)
-        utterance = replace(utterance, label=NEUTRAL)  # CopyPaste wants one, whichever it is
+        # CopyPaste wants one, whichever it is.
+        utterance = structs.replace(utterance, label=NEUTRAL)
     item = plan_item(utterance, runner.upstream, float("inf"), drawing)
     if not same_draw(item.draw, source.draw):
         raise StoreError(
@@ -215,7 +215,7 @@ def _planned(source: Source, runner: ShardRunner) -> PlanItem:
             "draws for it: the audio changed, or the record is not by serfeat; extract the feature "
             "set anew into another store"
         )
-    return replace(item, draw=source.draw)
+    return structs.replace(item, draw=source.draw)
 
 
 def _changed(source: Source) -> StoreError:
@@ -225,4 +225,4 @@ def _changed(source: Source) -> StoreError:
 
 
 def _utterance(source: Source) -> Utterance:
-    return Utterance(source.id, Path(source.path), start=source.start, end=source.end)
+    return Utterance(source.id, source.path, start=source.start, end=source.end)

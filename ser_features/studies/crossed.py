@@ -8,6 +8,8 @@ each corpus is tested on the same utterances, whatever was trained on.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from msgspec import structs
+
 from ser_features.audit import audit
 from ser_features.errors import RejectsError
 from ser_features.folds import FoldPlan, make_folds
@@ -62,7 +64,7 @@ def scramble(manifest: Manifest, swap: Sequence[tuple[str, str]]) -> Manifest:
     """The corpus with these pairs of labels exchanged, under the name ``CORPUS-scrambled``."""
     other = {a: b for pair in swap for a, b in (pair, pair[::-1])}
     swapped = tuple(
-        replace(u, label=other.get(u.label or "", u.label)) for u in manifest.utterances
+        structs.replace(u, label=other.get(u.label or "", u.label)) for u in manifest.utterances
     )
     return replace(manifest, corpus=manifest.corpus + SCRAMBLED, utterances=swapped)
 
@@ -139,7 +141,7 @@ def _others(
         labelled = dict(zip(corpora[name].manifest.by_id, named[name].utterances, strict=True))
         for copy, features in corpora[name].copies.items():
             there = (u for u in features.ids if u in labelled)
-            yield from (replace(labelled[u], id=row_id(u, copy, name)) for u in there)
+            yield from (structs.replace(labelled[u], id=row_id(u, copy, name)) for u in there)
 
 
 def _copy_of(crossing: Crossing, corpora: Mapping[str, Prepared]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from augment_scene import RATE, augment, drawn, make
 from fake_upstream import RATE as FAKE_RATE
@@ -74,7 +75,7 @@ def test_who_has_no_partner_is_rejected(corpus):
         steps_of("copypaste-se", corpus, "u5", 1)
     assert caught.value.reason == "no-partner"
     with pytest.raises(AudioError, match="it has no label"):
-        steps_of("copypaste-n", [*corpus[1:], replace(corpus[0], label=None)], "u0", 1)
+        steps_of("copypaste-n", [*corpus[1:], structs.replace(corpus[0], label=None)], "u0", 1)
 
 
 def test_four_seconds_of_each_before_or_after(corpus):
@@ -114,7 +115,7 @@ def made_up(folder, labels="nnnaaass"):
     names = {"n": "neutral", "a": "angry", "s": "sad"}
     manifest = manifest_of(paths)
     pairs = zip(manifest.utterances, labels, strict=True)
-    return replace(manifest, utterances=tuple(replace(u, label=names[c]) for u, c in pairs))
+    return replace(manifest, utterances=tuple(structs.replace(u, label=names[c]) for u, c in pairs))
 
 
 def test_joined_utterances_are_stored_under_their_own_ids(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ser_features.corpora.files import read_manifest
+from ser_features.corpora.files import _Files, read_manifest
 from ser_features.errors import ManifestError
 from ser_features.records import Json, Utterance
 
@@ -56,10 +56,14 @@ def test_root_and_corpus_name(tmp_path: Path) -> None:
 
 def test_bom_crlf_and_blank_lines(tmp_path: Path) -> None:
     path = tmp_path / "toy.csv"
-    path.write_bytes(b"\xef\xbb\xbfID, Path ,label\r\n\r\nu1, x.wav,joy\r\n\r\nu2,y.wav,sad\r\n")
+    text = b"\xef\xbb\xbfID, Path ,label\r\n\r\nu1, x.wav,joy\r\n\r\nu2,y.wav,sad\r\n"
+    path.write_bytes(text)
     manifest = read_manifest(path)
     assert [(u.id, u.path.name) for u in manifest.utterances] == [("u1", " x.wav"), ("u2", "y.wav")]
-    assert manifest.rows == ("line 3", "line 5")
+    path.write_bytes(text.replace(b"joy", b"").replace(b"sad", b""))
+    with pytest.raises(ManifestError) as info:
+        read_manifest(path)
+    assert info.value.problems == ("line 3: 'u1' has no label", "line 5: 'u2' has no label")
 
 
 def test_line_numbers_after_a_cell_over_two_lines(tmp_path: Path) -> None:
@@ -100,9 +104,9 @@ def test_all_problems_of_a_csv_at_once(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"toy\.csv is not valid, 10 problem") as info:
         read_manifest(path)
     assert info.value.problems == (
-        "line 5: 7 cells under 6 columns; is a comma not quoted?",
         "line 3: start is 'x'; expected seconds, such as 1.25",
         "line 3: the path is empty",
+        "line 5: 7 cells under 6 columns; is a comma not quoted?",
         "line 6: the path is empty",
         "line 4: the id is empty",
         "line 4: '' has no label",
@@ -255,3 +259,17 @@ def test_csv_round_trip(tmp_path_factory: pytest.TempPathFactory, made: list[Utt
     writer.writerows([[getattr(each, field) for field in FIELDS] for each in made])
     path.write_text(text.getvalue(), "utf-8", newline="")
     assert read_manifest(path).utterances == tuple(made)
+
+
+@given(st.sampled_from([".", "/", "a", "/a/b", "../a"]), st.text("a./ \\ü", min_size=1, max_size=8))
+def test_a_file_is_named_as_pathlib_names_it(base: str, text: str) -> None:
+    files = _Files(Path(base))
+    assert files[text] == files[text] == str(Path(base) / text)
+
+
+@pytest.mark.parametrize("given_as", [str, Path])
+def test_an_utterance_holds_the_text_of_its_path(given_as: type) -> None:
+    made = Utterance("a", given_as("b/ü.wav"))
+    assert made == Utterance("a", "b/ü.wav")
+    assert type(made.file) is str
+    assert made.path == Path("b/ü.wav")

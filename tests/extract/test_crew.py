@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from msgspec import structs
 
 from fake_upstream import (
     RATE,
@@ -179,7 +180,9 @@ def test_a_worker_that_cannot_see_the_corpus_is_no_reason_to_reject(
     work = Worker.work
 
     def elsewhere(self, task):
-        away = [replace(one, path=Path("/not/here") / one.path.name) for one in task.utterances]
+        away = [
+            structs.replace(one, file=Path("/not/here") / one.path.name) for one in task.utterances
+        ]
         found = work(self, replace(task, utterances=tuple(away)))
         rows = found.outcome.rejects
         back = [replace(r, path=str(manifest.by_id[r.id].path)) for r in rows]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from fake_upstream import (
     RATE,
@@ -179,7 +180,7 @@ def test_partners_are_heard_once(tmp_path, ear):
 
     def labelled(folder: Path) -> Manifest:
         corpus = in_folder(folder)
-        marked = tuple(replace(u, label="neutral") for u in corpus.utterances)
+        marked = tuple(structs.replace(u, label="neutral") for u in corpus.utterances)
         return replace(corpus, utterances=marked)
 
     make_corpus(tmp_path / "a", LENGTHS)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from fake_upstream import (
     content_by_id,
@@ -44,7 +45,7 @@ def ear(monkeypatch: pytest.MonkeyPatch) -> Ear:
 
 
 def labelled(manifest: Manifest) -> Manifest:
-    marked = tuple(replace(each, label="neutral") for each in manifest.utterances)
+    marked = tuple(structs.replace(each, label="neutral") for each in manifest.utterances)
     return replace(manifest, utterances=marked)
 
 

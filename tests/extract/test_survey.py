@@ -3,12 +3,12 @@
 import csv
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from msgspec import structs
 
 from fake_upstream import (
     RATE,
@@ -78,14 +78,15 @@ def test_every_utterance_is_in_exactly_one_of_the_three(manifest):
 def test_planned_sources_are_what_source_of_says_of_each(manifest, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     one, two = manifest.utterances[:2]
-    here = replace(one, id="here", path=one.path.relative_to(tmp_path), start=0.5)
-    gone = replace(two, id="gone", path=two.path.with_name("gone.wav"))
-    cuts = replace(one, id="cut", end=0.1), replace(one, id="later", start=0.2)
+    here = structs.replace(one, id="here", file=one.path.relative_to(tmp_path), start=0.5)
+    gone = structs.replace(two, id="gone", file=two.path.with_name("gone.wav"))
+    cuts = structs.replace(one, id="cut", end=0.1), structs.replace(one, id="later", start=0.2)
     known = {u.id: u for u in (one, here, two, gone, *cuts)}
     draws = {"cut": "", "gone": "e", one.id: "", "here": "d", "later": "f"}
     items = [PlanItem(key, 1, 1, draw) for key, draw in draws.items()]
-    found = planned_sources(known, items, sorted(draws))
+    found = planned_sources(known, items)
     assert found == [source_of(known[key], draw=draws[key]) for key in sorted(draws)]
+    assert {source.path for source in found} == {str(one.path), str(gone.path)}
     assert found[1].id == "gone"
     assert found[1].size == -1
 

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from fake_upstream import content_by_id, make_corpus, tiny_shards, use_fake
 from hostile import bounded, changed, everything, hows, sealed, told, values
@@ -42,7 +42,7 @@ class Scene:
 
     def __init__(self, folder: Path) -> None:
         corpus = make_corpus(folder / "corpus", [900, 500, 700])
-        utterances = tuple(replace(one, label="neutral") for one in corpus.utterances)
+        utterances = tuple(structs.replace(one, label="neutral") for one in corpus.utterances)
         self.corpus = Manifest(corpus.corpus, utterances)
         self.folder, self.store = folder, folder / "store"
         (folder / "noise").mkdir()

@@ -2,7 +2,6 @@
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 import soundfile
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from augment_scene import RATE, make, white
 from hostile import bounded, changed, hows, told, values
@@ -174,4 +174,4 @@ def test_pairs_of_another_set_are_refused(text: Any) -> None:
 def test_corpora_without_labels_do_not_matter(corpus: Any) -> None:
     """The draw says the partner; labels are not asked again."""
     one, right = draws("copypaste-n", corpus)
-    assert replay(one, right, tuple(replace(u, label=None) for u in corpus))
+    assert replay(one, right, tuple(structs.replace(u, label=None) for u in corpus))

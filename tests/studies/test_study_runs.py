@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from cli_runner import serfeat
 from fake_upstream import use_fake
@@ -224,7 +225,7 @@ def test_spectrogram(iemocap: Any, tmp_path: Path) -> None:
 
 def test_the_ablation_of_paper_4_is_every_combination(iemocap: Any) -> None:
     excited = tuple(
-        replace(u, label="excited") if u.speaker == "s0" and u.label == "happy" else u
+        structs.replace(u, label="excited") if u.speaker == "s0" and u.label == "happy" else u
         for u in iemocap.utterances
     )
     every = replace(iemocap, utterances=excited)
