@@ -6,8 +6,10 @@
 
 No audio is encoded: the manifest is a CSV file whose rows are cuts of recordings that are there
 (``--files``: a million empty files, just made below TMPDIR), lengths are drawn, and the commit
-records are written as an extraction writes them. ``plan`` is start-up, packing, looking at every
-file and writing. ``peak_memory_bytes`` is this process's, to the written plan, reading included.
+records are written as an extraction writes them. ``plan`` is start-up (to the last import, not to
+the end of that process), packing, looking at every file and writing. The code of an encoder, which
+is loaded with its weights, is measured beside it. ``peak_memory_bytes`` is this process's, to the
+written plan, reading included.
 """
 
 import argparse
@@ -96,8 +98,7 @@ def plan(items: list[PlanItem], manifest: Manifest, store: Path, found: dict[str
     shards = timed(
         "pack", found, lambda: plan_shards(items, rows=SPEC.rows, capacity=SPEC.capacity)
     )
-    ids = (key for shard in shards for key in shard.ids)
-    sources = timed("stat", found, lambda: planned_sources(manifest.by_id, items, ids))
+    sources = timed("stat", found, lambda: planned_sources(manifest.by_id, items))
     with StoreWriter(store, SPEC) as writer:
         timed("write_plan", found, lambda: writer.add_plan(shards, sources))
 
@@ -117,15 +118,32 @@ def _record(shard: Shard, sources: dict[str, Source]) -> Commit:
     return Commit(shard, made, dict.fromkeys(shard_objects(SPEC, shard), total))
 
 
-def start_up() -> None:
-    """What ``serfeat extract`` imports before it extracts: torch and transformers too."""
-    code = (
-        "import ser_features_cli.main\nfrom ser_features.files import uncollected\n"
-        "with uncollected():\n    import ser_features.extract.pipeline"
-    )
-    subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": PATHS}, check=True
-    )
+# The code of HuBERT is what transformers loads with any model of speech; no weights are.
+START = """
+import ser_features_cli.main
+from ser_features.files import uncollected
+with uncollected():
+    import ser_features.extract.pipeline
+print(flush=True)
+import transformers.models.hubert.modeling_hubert
+print(flush=True)
+"""
+
+
+def start_up(found: dict[str, float]) -> None:
+    """A new process until it has what ``serfeat extract`` imports: torch and transformers too.
+
+    Then until it has the code of an encoder, which is loaded with its weights.
+    """
+    env = {**os.environ, "PYTHONPATH": PATHS}
+    started = time.perf_counter()
+    with subprocess.Popen([sys.executable, "-c", START], env=env, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        for name in ("start_up", "encoder_code"):
+            assert child.stdout.readline()
+            found[name] = round(time.perf_counter() - started, 3)
+    found["encoder_code"] = round(found["encoder_code"] - found["start_up"], 3)
+    assert child.returncode == 0
 
 
 def ls(store: Path) -> None:
@@ -153,7 +171,7 @@ def resume(store: Path, found: dict[str, float]) -> None:
 
 def measure(count: int, folder: Path, *, files: bool) -> tuple[dict[str, float], int]:
     found: dict[str, float] = {}
-    timed("start_up", found, start_up)
+    start_up(found)
     path, store = write_manifest(folder, count, files=files), folder / "store"
     manifest = timed("read_manifest", found, lambda: read_manifest(path))
     lengths = np.random.default_rng(0).lognormal(np.log(64_000), 0.6, count).astype(int).tolist()

@@ -288,8 +288,7 @@ class Extraction:
             first_index=len(writer.shards),
             first_frame=max((end_frame(s, writer.spec) for s in writer.shards), default=0),
         )
-        ids = (name for shard in added for name in shard.ids)
-        writer.add_plan(added, planned_sources(self.manifest.by_id, rest, ids))
+        writer.add_plan(added, planned_sources(self.manifest.by_id, rest))
         return [*resumed, *added]
 
 

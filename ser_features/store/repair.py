@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 from msgspec import UNSET
@@ -127,12 +128,13 @@ def _rebuilt_plans(found: Survey) -> Iterator[Plan]:
         end = min(later, default=None)
         mine = [c for c in orphans if end is None or c.shard.index < end]
         orphans = [c for c in orphans if c not in mine]
-        sources = tuple(
+        sources = [
             replace(source, audio_sha256="", partner=UNSET)
             for commit in mine
             for source in commit.sources
-        )
-        yield Plan(generation, tuple(commit.shard for commit in mine), sources)
+        ]
+        sources.sort(key=attrgetter("id"))  # as they are planned
+        yield Plan(generation, tuple(commit.shard for commit in mine), tuple(sources))
 
 
 def _damaged_shards(found: Survey, spec: FeatureSetSpec) -> Iterator[DamagedShard]:
