@@ -201,17 +201,24 @@ def _scored(row: Row, record: RunRecord, outcomes: Outcomes, num_resamples: int,
     )
 
 
+def late_outcomes(record: RunRecord) -> list[Outcomes]:
+    """The predictions of each late evaluation that every fold and seed has, in order."""
+    known = [dict(score.late) for score in record.scores]
+    return [
+        outcomes_of(replace(record, scores=tuple(
+            replace(score, predictions=late[step])
+            for score, late in zip(record.scores, known, strict=True)
+        )))
+        for step in sorted(set.intersection(*map(set, known)))
+    ]  # fmt: skip
+
+
 def late_scores(record: RunRecord) -> dict[str, float]:
-    """Each metric over the late evaluations: the mean and deviation of its average over runs."""
-    by_step: dict[int, list[metrics.Scores]] = {}
-    for score in record.scores:
-        truth = [record.truth[name] for name in score.test_ids]
-        for step, predicted in score.late:
-            by_step.setdefault(step, []).append(metrics.score(truth, predicted, len(record.labels)))
-    whole = [found for found in by_step.values() if len(found) == len(record.scores)]
-    late: dict[str, float] = {"evaluations": float(len(whole))} if whole else {}
-    for name in significance.METRICS if whole else ():
-        values = [float(np.mean([getattr(each, name) for each in found])) for found in whole]
+    """Each metric over the late evaluations, as the row's estimator has it: mean and deviation."""
+    found = late_outcomes(record)
+    late: dict[str, float] = {"evaluations": float(len(found))} if found else {}
+    for name in significance.METRICS if found else ():
+        values = [significance.point(each, name, significance.estimator_of(each)) for each in found]
         late |= {name: float(np.mean(values)), f"{name}_std": _std(values) or 0.0}
     return late
 

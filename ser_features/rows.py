@@ -68,7 +68,7 @@ class Row:
     [truth][prediction] over folds and seeds; ``per_class_recall`` comes from it. ``layer`` is set
     in rows of head ``layers``: points of a curve, never ranked. ``data`` names what was tested.
     ``late`` holds each metric's mean and sample deviation (``uar``, ``uar_std`` …) over the
-    evaluations in the last fifth of training, of the score averaged over folds and seeds (paper 3,
+    evaluations in the last fifth of training, of the score as ``estimator`` has it (paper 3,
     section 2.2); it is never what a row is ranked by.
     """
 

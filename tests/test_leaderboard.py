@@ -116,6 +116,27 @@ def test_late_scores_are_of_the_evaluations_that_every_run_has():
     assert row.late["uar_std"] == pytest.approx(np.std([0.5, 1], ddof=1))
 
 
+def test_late_scores_are_pooled_where_folds_lack_labels():
+    """A mean over folds would count a fold of one label as much as one of all."""
+    record = make_record(accuracy=0.6, num_speakers=4)
+    one_label = min(record.scores, key=lambda score: score.seed).fold
+    scores, gone = [], set()
+    for score in record.scores:
+        kept = [n for n in score.test_ids if score.fold != one_label or record.truth[n] == 0]
+        gone |= set(score.test_ids) - set(kept)
+        of = dict(zip(score.test_ids, score.predictions, strict=True))
+        said = tuple(of[name] for name in kept)
+        scores.append(
+            replace(score, test_ids=tuple(kept), predictions=said, late=((9, said), (10, said)))
+        )
+    truth = {name: label for name, label in record.truth.items() if name not in gone}
+    speakers = {name: one for name, one in record.speakers.items() if name not in gone}
+    (row,) = rows_of(replace(record, scores=tuple(scores), truth=truth, speakers=speakers))
+    assert row.estimator == "pooled"
+    assert row.late["uar"] == pytest.approx(row.uar)
+    assert row.late["uar_std"] == pytest.approx(0)
+
+
 def test_planted_tie_shares_the_mark_and_planted_difference_does_not():
     rows = by_upstream(
         make_record("best", 0.9, draw=1),

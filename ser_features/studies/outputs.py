@@ -6,16 +6,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from ser_features import metrics
-from ser_features.leaderboard import outcomes_of
+from ser_features import metrics, significance
+from ser_features.leaderboard import late_scores, outcomes_of
 from ser_features.records import Json, RunRecord
 from ser_features.report.conditions import conditions_document
 from ser_features.report.document import Block, Document, Figure, Grid, Words
 from ser_features.report.figures import Series, Square, bars, heat_map, lines
+from ser_features.resampling import units_of
+from ser_features.rows import ESTIMATORS
 from ser_features.studies.published import printed_name, read_paper
 from ser_features.studies.run import Outcome
-from ser_features.studies.scores import Filled
-from ser_features.studies.spec import Score, Trial
+from ser_features.studies.scores import LATE, Filled
+from ser_features.studies.spec import SCRAMBLED, Crossing, Score, Trial
 
 
 def study_document(outcome: Outcome) -> Document:
@@ -74,7 +76,10 @@ def _grid(table: Filled) -> Grid:
 
 
 def _text(table: Filled, row: str, column: str) -> str:
-    """``57.1 (52.3–61.0) *``; in a relative table ``+3.1 (…)`` but for the reference."""
+    """``57.1 (52.3 to 61.0) *``; in a relative table ``+3.1 (…)`` but for the reference.
+
+    A late score has its deviation too: ``57.1 ± 1.2 (52.3 to 61.0)``.
+    """
     score = table(row, column)
     if score is None:
         return ""
@@ -88,7 +93,8 @@ def _text(table: Filled, row: str, column: str) -> str:
         "" if low is None or high is None else f" ({100 * low:{sign}.1f} to {100 * high:{sign}.1f})"
     )
     mark = " *" if score.p is not None and score.p <= 0.05 else ""
-    return f"{100 * (value or 0.0):{sign}.1f}{span}{mark}"
+    spread = "" if score.spread is None or relative else f" ± {100 * score.spread:.1f}"
+    return f"{100 * (value or 0.0):{sign}.1f}{spread}{span}{mark}"
 
 
 def _published(table: Filled, row: str, column: str) -> str:
@@ -171,23 +177,45 @@ def _legend(outcome: Outcome) -> list[str]:
     entries = [e for t in outcome.plan.tables for e in t.entries.values()]
     chances = sorted({100 / len(record.labels) for record in outcome.records})
     chance = ", ".join(f"{each:.1f}" for each in chances)
-    scores = (
-        f"scores in percent, chance UAR {chance}; in brackets a 95 % interval by a bootstrap that "
-        "resamples speakers"
-    )
-    if any(e.metric.startswith("late:") for e in entries):
-        scores += "; of scores over the last fifth of training, one standard deviation up "
-        scores += "and down; tests (*) are of the selected checkpoint"
-    found = [scores]
+    found = [f"scores in percent, chance UAR {chance}", *_how_scored(outcome)]
+    if any(e.metric.startswith(LATE) for e in entries):
+        counts = {int(late_scores(r).get("evaluations", 0)) for r in outcome.records} - {0}
+        listed = ", ".join(map(str, sorted(counts)))
+        found.append(
+            "scores over the last fifth of training: means over its evaluations, each counted as a "
+            f"run, ± their standard deviation (of {listed} evaluations)"
+        )
     if any(table.against for table in outcome.plan.tables):
         found.append(
             "*: differs from its reference (the first row or column, or the in-corpus baseline), "
             "paired test of the same score on the same utterances, Holm-corrected over the table, "
-            "p ≤ 0.05"
+            "p ≤ 0.05; no correction over several tables"
         )
     if any(table.published is not None for table in outcome.plan.tables):
         found.append("paper: what the paper prints, on its own splits and training")
     return found
+
+
+def _how_scored(outcome: Outcome) -> list[str]:
+    """How folds become one score and what the intervals resample, by the tested corpus."""
+    crossed = any(isinstance(trial, Crossing) for trial in outcome.plan.trials)
+    tested = {
+        record.condition.removesuffix(SCRAMBLED) if crossed else record.corpus: record
+        for record in outcome.records
+    }
+    scored: dict[str, list[str]] = {}
+    units: dict[str, list[str]] = {}
+    for corpus, record in tested.items():
+        outcomes = outcomes_of(record)
+        unit, kind = units_of(outcomes)
+        scored.setdefault(significance.estimator_of(outcomes), []).append(corpus)
+        units.setdefault(f"{unit.max() + 1} {kind}", []).append(corpus)
+    resampled = ", ".join(f"{what} ({', '.join(of)})" for what, of in units.items())
+    return [
+        *(f"{', '.join(of)}: {ESTIMATORS[how]}" for how, of in scored.items()),
+        f"in brackets a 95 % interval by a bootstrap that resamples {resampled}; training is not "
+        "repeated in it",
+    ]
 
 
 def _remarks(outcome: Outcome) -> list[str]:
@@ -215,7 +243,7 @@ def _cell(table: Filled, row: str, column: str) -> dict[str, Json]:
     numbers: Mapping[str, Json] = {
         name: getattr(score, name)
         for name in ("value", "low", "high", "p", "difference", "difference_low",
-                     "difference_high")
+                     "difference_high", "spread")
     }  # fmt: skip
     return {
         "table": table.spec.name,

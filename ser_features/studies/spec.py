@@ -199,7 +199,8 @@ class Score:
     """One filled cell, 0…1. ``low`` and ``high`` are a 95 % interval, None where there is none.
 
     ``p`` is of the paired test of the metric against the reference cell, Holm-corrected over the
-    table, ``difference`` the metric's with its interval.
+    table, ``difference`` the metric's with its interval. ``spread`` of a late score is the standard
+    deviation over its evaluations.
     """
 
     value: float
@@ -209,6 +210,7 @@ class Score:
     difference: float | None = None
     difference_low: float | None = None
     difference_high: float | None = None
+    spread: float | None = None
 
 
 Lookup = Callable[[str, str, str], Score | None]
