@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from ser_features.augment.copypaste import suits
 from ser_features.augment.extra import check
 from ser_features.augment.fields import MOST_SAMPLES
 from ser_features.augment.folder import Recording, folder_sha256, read_recordings
 from ser_features.augment.kind import Context, Dice, Samples, Scene, as_samples
 from ser_features.augment.parse import Augmentation, Step, parse_augmentation
 from ser_features.augment.partners import Partners, load_partner, partner_error
-from ser_features.augment.recorded import check_draw, lengths, read_draw
+from ser_features.augment.recorded import check_draw, lengths, read_draw, read_steps
 from ser_features.augment.table import AUGMENTATIONS
 from ser_features.augment.values import Value, show
 from ser_features.errors import AudioError, UsageError
@@ -154,6 +155,17 @@ class Drawing:
     def draw(self, utterance: Utterance, num_samples: int, rate: int) -> tuple[str, int]:
         """See ``Augmented.draw``."""
         return self.augmented.draw(utterance, num_samples, rate, self.partners)
+
+    def suits(self, utterance: Utterance, draw: str) -> bool:
+        """Whether a recorded draw could be one of the corpus as it is labelled now.
+
+        Nothing else of it is looked at, which takes long. AudioError where it is damaged.
+        """
+        name = partner_of(draw) if self.augmented.augmentation.joining else None
+        if name is None:
+            return True
+        own, partner = self.partners.label(utterance.id), self.partners.label(name)
+        return suits(read_steps(draw), own, partner)
 
 
 def partner_of(draw: str) -> str | None:

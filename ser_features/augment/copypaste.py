@@ -1,6 +1,6 @@
 """CopyPaste: an utterance joined with a neutral one, or with one of the same emotion."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -51,6 +51,16 @@ def _partner(scheme: str, dice: Dice, context: Context) -> str:
         found = f"no other utterance is labelled {label!r}" if own else "it has no label"
         raise AudioError("no-partner", f"{utterance.path}: {found}; leave it out of CopyPaste")
     return partners.pick(label, utterance.id, dice.index(count))
+
+
+def suits(steps: Sequence[Json], own: str | None, partner: str | None) -> bool:
+    """Whether a partner has the label that recorded steps ask for; so too where one is not known.
+
+    Both labels are canonical. The steps may be anything: whether they are sound is not asked here.
+    """
+    found = [one.get("scheme") for one in steps if isinstance(one, dict)]
+    wanted = NEUTRAL if "neutral" in found else own
+    return wanted is None or partner is None or wanted == partner
 
 
 def apply(samples: Samples, drawn: Drawn, scene: Scene) -> Samples:

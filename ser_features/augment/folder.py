@@ -113,17 +113,20 @@ def _recording(path: Path, size: int, mtime_ns: int) -> Recording:
 
 @partial(Recent, most=KEPT)
 def mono(recording: Recording, rate: int) -> NDArray[np.float32]:
-    """The recording [n] at ``rate`` Hz, channels averaged; read-only. Raises AudioError."""
+    """The recording [n] at ``rate`` Hz, channels averaged; read-only.
+
+    Raises AudioError, and UsageError where its file is another one by now.
+    """
     path = Path(recording.path)
-    with _of_the_folder():
+    with _of_the_folder(recording):
         return load(Utterance(path.name, str(path)), rate).samples
 
 
 @partial(Recent, most=KEPT)
 def one_channel(recording: Recording, channel: int, rate: int) -> NDArray[np.float32]:
-    """One channel of the recording [n] at ``rate`` Hz; read-only. Raises AudioError."""
+    """One channel of the recording [n] at ``rate`` Hz; read-only. Raises as ``mono`` does."""
     path = Path(recording.path)
-    with _of_the_folder(), open_audio(path) as source:
+    with _of_the_folder(recording), open_audio(path) as source:
         parts = list(blocks(source.stream, 0, source.num_samples, path))
         samples = np.concatenate(parts)[:, channel]
         if not np.isfinite(samples).all() or not samples.any():
@@ -133,9 +136,26 @@ def one_channel(recording: Recording, channel: int, rate: int) -> NDArray[np.flo
 
 
 @contextmanager
-def _of_the_folder() -> Iterator[None]:
+def _of_the_folder(recording: Recording) -> Iterator[None]:
     """What is wrong with a noise or a room is no reason against the utterance."""
     try:
         yield
     except AudioError as error:
+        _check_same(recording)
         raise AudioError("augmentation", f"a recording of the folder: {error}") from error
+    _check_same(recording)  # after it was read: what has changed until now is found
+
+
+def _check_same(recording: Recording) -> None:
+    """UsageError where a file was replaced since the folder was read, or is another one here."""
+    try:
+        found = _current(Path(recording.path)).sha256
+        what = f"is another recording now (sha256 {found})"
+    except (AudioError, OSError):
+        found, what = "", "cannot be read any more"
+    if found != recording.sha256:
+        raise UsageError(
+            f"{recording.path} {what}; the feature set is made with the one of sha256 "
+            f"{recording.sha256}: put that back, on every machine, or run again for a set with the "
+            "folder as it is"
+        )

@@ -35,8 +35,8 @@ class Partners:
         return ids[index + (place is not None and index >= place)]
 
     def label(self, name: str) -> str | None:
-        """The canonical label of an utterance."""
-        label = self._by_id[name].label
+        """The canonical label of an utterance; None where it, or its label, is not known."""
+        label = self._by_id[name].label if name in self._by_id else None
         return canonical_label(label) if label else None
 
     def length(self, name: str, rate: int) -> int:

@@ -24,6 +24,11 @@ def read_draw(draw: str) -> dict[str, Json]:
     return found
 
 
+def read_steps(draw: str) -> list[Json]:
+    """What a recorded draw says of its steps, unchecked; AudioError where it is no JSON object."""
+    return _list(read_draw(draw).get("steps"))
+
+
 def check_draw(draw: str, steps: Sequence[Step]) -> dict[str, Json]:
     """The recorded draw of an augmentation of these steps.
 

@@ -276,7 +276,8 @@ class Extraction:
 
     def _pending(self, writer: StoreWriter, wanted: dict[str, PlanItem]) -> list[Shard]:
         """Unfinished shards of earlier plans that still hold, then a plan for the rest."""
-        resumed = [shard for shard in writer.pending if _still_wanted(shard, wanted)]
+        draws = self._planned_draws(writer)
+        resumed = [shard for shard in writer.pending if _still_wanted(shard, wanted, draws)]
         kept = {shard.index for shard in resumed}
         writer.abandon([s.index for s in writer.pending if s.index not in kept])
         planned = {name for shard in resumed for name in shard.ids}
@@ -291,6 +292,17 @@ class Extraction:
         writer.add_plan(added, planned_sources(self.manifest.by_id, rest))
         return [*resumed, *added]
 
+    def _planned_draws(self, writer: StoreWriter) -> dict[str, str]:
+        """What the plans say that was drawn for the utterances of unfinished shards.
+
+        A shard must be what its plan says: repair may have nothing else to go by.
+        """
+        if self.augmented is None or not writer.pending:
+            return {}
+        pending = {name for shard in writer.pending for name in shard.ids}
+        planned = writer.planned_sources()
+        return {name: planned[name].draw for name in pending if name in planned}
+
 
 def title(spec: FeatureSetSpec) -> str:
     """How a feature set is called in sentences; the clean one by corpus and upstream alone."""
@@ -298,8 +310,11 @@ def title(spec: FeatureSetSpec) -> str:
     return f"{spec.corpus} · {spec.upstream}{augmentation}"
 
 
-def _still_wanted(shard: Shard, wanted: dict[str, PlanItem]) -> bool:
+def _still_wanted(shard: Shard, wanted: dict[str, PlanItem], draws: dict[str, str]) -> bool:
+    """Whether every utterance is to be made as it was planned; ``draws`` are what was drawn."""
     return all(
-        name in wanted and wanted[name].num_frames == num_frames
+        name in wanted
+        and wanted[name].num_frames == num_frames
+        and wanted[name].draw == draws.get(name, wanted[name].draw)
         for name, num_frames in zip(shard.ids, shard.num_frames, strict=True)
     )

@@ -113,14 +113,17 @@ def survey(
     rest = [u for u in utterances if u.id not in known]
     progress.start("reading headers", len(rest), "files")
 
+    def kept(utterance: Utterance) -> Source | None:
+        source = stored.sources.get(utterance.id)
+        if source is None or utterance.id in stored.stale:
+            return None
+        suits = drawing is None or drawing.suits(utterance, source.draw)
+        return source if suits and whereabouts.hold(utterance, source) else None
+
     def look(utterance: Utterance) -> Source | PlanItem | Rejection:
         try:
-            source = stored.sources.get(utterance.id)
-            if (
-                utterance.id in stored.stale
-                or source is None
-                or not whereabouts.hold(utterance, source)
-            ):
+            source = kept(utterance)
+            if source is None:
                 return plan_item(utterance, upstream, max_seconds, drawing)
             if max_seconds is not None:  # what is used must not depend on what is stored
                 plan_item(utterance, upstream, max_seconds, drawing, source.draw)

@@ -19,6 +19,7 @@ from fake_upstream import (
 )
 from ser_features.augment.augmented import augmented_sets, recall
 from ser_features.errors import UsageError
+from ser_features.extract import pipeline
 from ser_features.extract.pipeline import Options, extract, extract_sets
 from ser_features.extract.repair import repair
 from ser_features.extract.spec import feature_key, new_spec
@@ -175,3 +176,33 @@ def test_repair_asks_for_the_folder_that_was_used(tmp_path, monkeypatch, manifes
     (failure,) = repair(store).failures
     assert "noise-10db" in failure
     assert str(tmp_path / "noise") in failure
+
+
+@pytest.mark.parametrize("how", ["changed", "gone", "no audio"])
+def test_a_noise_that_is_replaced_during_a_run_ends_it(tmp_path, monkeypatch, manifest, noise, how):
+    """A set's key says which noises are in it: another one is never mixed, nor counts as a reject.
+
+    On another machine a worker may see other files under the same names.
+    """
+    load, store = use_fake(monkeypatch), tmp_path / "store"
+    path = tmp_path / "noise" / "1" / "n.wav"
+    raw = path.read_bytes()
+
+    def spoiling(request: str, **options):
+        if how == "changed":
+            soundfile.write(path, np.full(6000, 0.2), 8000)
+        elif how == "gone":
+            path.unlink()
+        else:
+            path.write_bytes(b"x" * len(raw))
+        return load(request, **options)
+
+    monkeypatch.setattr(pipeline, "load_upstream", spoiling)
+    with pytest.raises(UsageError, match=rf"{path} (is|cannot be) .*: put that back"):
+        extract(manifest, "fake", store, Options(augment=(noise,)))
+    path.write_bytes(raw)
+    monkeypatch.setattr(pipeline, "load_upstream", load)
+    report = extract(manifest, "fake", store, Options(augment=(noise,)))
+    assert report.rejects == ()
+    extract(manifest, "fake", tmp_path / "whole", Options(augment=(noise,)))
+    assert content_by_id(store, report.spec) == content_by_id(tmp_path / "whole", report.spec)

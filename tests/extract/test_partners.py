@@ -310,3 +310,61 @@ def test_who_was_joined_with_audio_that_changed_is_made_anew(tmp_path, ear, chan
         }
         assert run(manifest, store, **HOW).num_new == 0
         assert verify(store).ok
+
+
+@pytest.mark.parametrize(
+    ("text", "before", "after"),
+    [("copypaste-se", "gggggg", "ggggee"), ("copypaste-n+se", "nnnnnn", "gggnnn")],
+)
+def test_who_is_called_otherwise_now_is_joined_with_another(tmp_path, ear, text, before, after):
+    """A draw says "of the same label": where that no longer holds, another partner is drawn."""
+    make_corpus(tmp_path / "a", (*LENGTHS, 800, 600))
+    plain, store, how = in_folder(tmp_path / "a", 6), tmp_path / "store", {"augment": (text,)}
+    names = {"g": "glad", "e": "eager", "n": "neutral"}
+
+    def called(letters: str) -> Manifest:
+        pairs = zip(plain.utterances, letters, strict=True)
+        return replace(
+            plain, utterances=tuple(structs.replace(u, label=names.get(c)) for u, c in pairs)
+        )
+
+    def wrong(content: dict[str, tuple[Any, ...]], manifest: Manifest) -> set[str]:
+        steps = {key: json.loads(one[1].draw)["steps"][0] for key, one in content.items()}
+        label = {u.id: u.label for u in manifest.utterances}
+        asked = {k: label[k] if s["scheme"] == "same" else "neutral" for k, s in steps.items()}
+        return {key for key, step in steps.items() if label[step["partner"]] != asked[key]}
+
+    first = content_by_id(store, run(called(before), store, **how).spec)
+    assert not wrong(first, called(before))
+    changed = wrong(first, called(after))
+    assert 0 < len(changed) < len(first)
+    report = run(called(after), store, **how)
+    assert (report.num_new, report.rejects) == (len(changed), ())
+    content = content_by_id(store, report.spec)
+    assert not wrong(content, called(after))
+    assert all(content[key] == first[key] for key in first.keys() - changed)
+    for manifest in (called(after), called("------")):  # as it is, or labels not known
+        assert run(manifest, store, **how).num_new == 0
+    assert verify(store).ok
+
+
+@pytest.mark.parametrize("how", ["more to choose from", "another length"])
+def test_a_stopped_plan_goes_on_only_with_the_draws_that_it_says(tmp_path, ear, how):
+    """So that repair, which may have only the plan, gives what was stored."""
+    whole = labelled(make_corpus(tmp_path / "a", [2400] * 6))
+    first = replace(whole, utterances=whole.utterances[:4])
+    store, options = tmp_path / "store", {"augment": ("copypaste-n:crop=0.1",)}
+    with pytest.MonkeyPatch.context() as patch, suppress(Stop):
+        patch.setattr(StoreWriter, "write", stopping(0, after=False))
+        run(first, store, **options)
+    if how == "another length":
+        recording(first.utterances[1].path, 2399, seed=3)
+    manifest = whole if how == "more to choose from" else first
+    report = run(manifest, store, **options)
+    before = content_by_id(store, report.spec)
+    for path in store.rglob("shard-*.json"):
+        if json.loads(path.read_bytes())["body"]["sources"]:
+            path.write_text("{}")
+    assert repair(store).failures == ()
+    assert content_by_id(store, report.spec) == before
+    assert run(manifest, store, **options).num_new == 0
