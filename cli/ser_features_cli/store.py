@@ -22,6 +22,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+_OTHERWISE = "another device (see --device), number of threads or version computes otherwise"
 StoreArgument = Annotated[
     Place,
     typer.Argument(help=o.STORE_HELP, envvar="SERFEAT_STORE", parser=o.open_store, metavar="STORE"),
@@ -147,6 +148,8 @@ def _mend(store: Place, device: str, requests: list[str]) -> None:
         line(f"rewritten: {name}")
     for failure in mended.failures:
         line(f"not mended: {failure}")
+    for name in mended.inexact:
+        line(f"note: {name}: extracted again, but not bit for bit what it was; {_OTHERWISE}")
     for name in remove_strays(store):
         line(f"removed: {name}")
     again = f"{counted(mended.num_shards, 'shard')} extracted again"

@@ -1,6 +1,6 @@
 """Mend a damaged store: extract again exactly the shards that hold damaged objects."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
@@ -22,8 +22,8 @@ from ser_features.extract.survey import plan_item, source_of
 from ser_features.records import FeatureSetSpec, Source, Utterance
 from ser_features.store.moved import find_moved
 from ser_features.store.place import Place
-from ser_features.store.repair import DamagedShard, repair_metadata
-from ser_features.store.schema import locate, name_of
+from ser_features.store.repair import DamagedShard, is_settled, repair_metadata, sums_of
+from ser_features.store.schema import Location, locate, name_of
 from ser_features.store.writer import StoreWriter
 from ser_features.upstreams.load import load_upstream
 from ser_features.upstreams.protocol import Upstream
@@ -32,11 +32,16 @@ from ser_features.upstreams.request import parse_request
 
 @dataclass(frozen=True, slots=True)
 class Mended:
-    """What a repair did: files rewritten, shards extracted again, and sentences on the rest."""
+    """What a repair did: files rewritten, shards extracted again, and sentences on the rest.
+
+    ``inexact`` names shards that are of the same audio and upstream, but not bit for bit what they
+    were: another device, number of threads or version computes otherwise.
+    """
 
     rewritten: tuple[str, ...]
     num_shards: int
     failures: tuple[str, ...]
+    inexact: tuple[str, ...] = ()
 
 
 def repair(
@@ -49,14 +54,14 @@ def repair(
     """Rewrite what the store can restore by itself, extract the rest again from the audio.
 
     Upstreams load by the request that made them, or by one of ``requests`` of the same name
-    (``NAME=FOLDER`` where a folder has moved). A shard is only replaced by the very same content:
-    where the upstream or the audio is not the same, it stays as it is and is a failure.
+    (``NAME=FOLDER`` where a folder has moved). A shard is only replaced by features of the same
+    audio by the same upstream; where either is not the same, it stays as it is and is a failure.
     """
     progress = progress or Silent()
     found = repair_metadata(store)
     failures = [f"{damage.object}: {damage.detail}" for damage in found.lost]
     moved = {parse_request(text).name: text for text in requests}
-    num_shards = 0
+    num_shards, inexact = 0, list[str]()
     for name, group in groupby(found.shards, key=lambda shard: name_of(shard.spec)):
         shards = list(group)
         try:
@@ -67,14 +72,30 @@ def repair(
             continue
         lanes = lanes_of(device, torch.get_num_threads())
         progress.start(f"repairing {name}", len(shards), "shards")
-        again = find_moved(locate(store, name))
+        location = locate(store, name)
+        again = find_moved(location)
         with StoreWriter(store, shards[0].spec) as writer:
-            for shard in shards:
+            for shard in _due(shards, writer, location):
+                index, what = shard.shard.index, f"{name}, shard {shard.shard.index}"
+                before = sums_of(location, writer.spec, index)
                 problem = _mend(shard, again, upstream, writer, augmented, lanes)
-                failures += [f"{name}, shard {shard.shard.index}: {problem}"] if problem else []
+                failures += [f"{what}: {problem}"] if problem else []
                 num_shards += problem is None
+                if not problem and before not in ({}, sums_of(location, writer.spec, index)):
+                    inexact.append(what)
                 progress.advance(1)
-    return Mended(found.rewritten, num_shards, tuple(failures))
+    return Mended(found.rewritten, num_shards, tuple(failures), tuple(inexact))
+
+
+def _due(
+    shards: Sequence[DamagedShard], writer: StoreWriter, location: Location
+) -> Iterator[DamagedShard]:
+    """Those that no other process has mended or planned anew since they were found damaged."""
+    planned = {shard.index: shard for shard in writer.shards}
+    for one in shards:
+        index = one.shard.index
+        if planned.get(index) == one.shard and not is_settled(location, writer.spec, index):
+            yield one
 
 
 def _same_upstream(

@@ -1,6 +1,6 @@
 """Mending what a store can mend by itself, and listing what must be extracted again."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from operator import attrgetter
@@ -13,7 +13,7 @@ from ser_features.records import FeatureSetSpec, Shard, Source
 from ser_features.store.catalog import names_in
 from ser_features.store.forms import Plan, plan_to_json
 from ser_features.store.lock import writer_lock
-from ser_features.store.objects import store_errors
+from ser_features.store.objects import ObjectSum, store_errors
 from ser_features.store.place import Place, put_sealed
 from ser_features.store.schema import (
     ROOT_FILE,
@@ -23,7 +23,7 @@ from ser_features.store.schema import (
     locate,
     root_documents,
 )
-from ser_features.store.state import intended, metadata_to_json
+from ser_features.store.state import intended, metadata_to_json, read_commit
 from ser_features.store.survey import Damage, Survey, survey
 from ser_features.store.verify import check_objects, check_root
 from ser_features.store.writer import write_if_changed
@@ -32,6 +32,9 @@ from ser_features.store.writer import write_if_changed
 @dataclass(frozen=True, slots=True)
 class DamagedShard:
     """A shard to extract again: ``StoreWriter.invalidate([shard.index])``, then ``write``.
+
+    Under that lock first ask ``is_settled``, and whether it is still planned: another process may
+    have been there.
 
     ``sources`` are those of its utterances whose audio is known, in the order of ``shard.ids``;
     an id without a source can only be abandoned, or extracted from the corpus anew.
@@ -135,6 +138,25 @@ def _rebuilt_plans(found: Survey) -> Iterator[Plan]:
         ]
         sources.sort(key=attrgetter("id"))  # as they are planned
         yield Plan(generation, tuple(commit.shard for commit in mine), tuple(sources))
+
+
+def sums_of(location: Location, spec: FeatureSetSpec, index: int) -> Mapping[str, ObjectSum]:
+    """What the record of a shard says of its objects; nothing where it has no record."""
+    try:
+        return read_commit(location, index, spec).objects
+    except FileNotFoundError:
+        return {}
+
+
+def is_settled(location: Location, spec: FeatureSetSpec, index: int) -> bool:
+    """Whether a shard has a record and every object that it names. The caller holds the lock."""
+    found = Survey(location, spec)
+    try:
+        found.commits[index] = read_commit(location, index, spec)
+    except FileNotFoundError:
+        return False
+    check_objects(found)
+    return not found.damage
 
 
 def _damaged_shards(found: Survey, spec: FeatureSetSpec) -> Iterator[DamagedShard]:

@@ -22,12 +22,14 @@ from fake_upstream import (
     use_fake,
 )
 from ser_features.errors import DamageError, UpstreamError
+from ser_features.extract import repair as repairing
 from ser_features.extract.repair import repair
 from ser_features.manifest import Manifest
 from ser_features.records import FeatureSetSpec
 from ser_features.store.reader import open_feature_set
 from ser_features.store.schema import locate, name_of
 from ser_features.store.verify import verify
+from ser_features.store.writer import StoreWriter
 
 LENGTHS = (900, 1000, 2400, 2400, 5000, 333, 8000)
 SILENT = "u2"
@@ -266,6 +268,46 @@ def test_an_upstream_that_fails_is_told_and_the_other_shards_are_mended(stored, 
     assert "utterance 'u6' of 1.0 s does not fit the device's memory" in told
     assert mended.num_shards > 0
     assert len(open_feature_set(stored.store, stored.spec).pooled("mean", ["u0", "u4"]))
+
+
+def test_what_does_not_come_back_bit_for_bit_is_told(stored, monkeypatch):
+    """Another device gives other last bits: the same features, and no reason to be silent."""
+    damage_frames(stored, "u0")
+    use_fake(monkeypatch, scale=1 + 2**-20)
+    mended = repair(stored.store)
+    (told,) = mended.inexact
+    assert (mended.failures, mended.num_shards) == ((), 1)
+    assert told.startswith(f"{name_of(stored.spec)}, shard ")
+    assert verify(stored.store).ok
+    use_fake(monkeypatch)
+    damage_frames(stored, "u6")
+    assert repair(stored.store).inexact == ()
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_what_another_process_has_mended_or_planned_anew_is_left_alone(stored, monkeypatch, anew):
+    """Between the list of what is damaged and the lock under which it is mended."""
+    damage_frames(stored, "u0")
+    real, seen = repairing.load_upstream, []
+
+    def late(request: str, **options: str) -> FakeUpstream:
+        monkeypatch.setattr(repairing, "load_upstream", real)
+        if anew:
+            with StoreWriter(stored.store, stored.spec) as writer:
+                writer.delete()
+            other = replace(stored.manifest, utterances=stored.manifest.utterances[3:])
+            run(other, stored.store, frames=True)
+        else:
+            assert repair(stored.store).num_shards == 1
+        seen.append((stored.bytes(), FakeUpstream()))
+        return seen[0][1]
+
+    monkeypatch.setattr(repairing, "load_upstream", late)
+    mended = repair(stored.store)
+    assert (mended.failures, mended.num_shards) == ((), 0)
+    ((before, upstream),) = seen
+    assert stored.bytes() == before
+    assert upstream.batches == []
 
 
 def test_several_sets_are_mended_each_with_its_own_upstream(stored):
