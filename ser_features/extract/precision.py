@@ -1,5 +1,6 @@
 """How far a lower precision moves every layer, measured on the corpus that is extracted."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ser_features.audio import load
-from ser_features.errors import AudioError
+from ser_features.errors import AudioError, UpstreamError
 from ser_features.extract.engine import Order
 from ser_features.fingerprint import fingerprint
 from ser_features.records import FeatureSetSpec, Json, Utterance
@@ -33,7 +34,8 @@ def layer_deviation(
         want, have = (_layers(upstream, wave) for upstream in (reference, got))
         errors.append((have - want).square().sum((1, 2)))
         sizes.append(want.square().sum((1, 2)))
-    total: Tensor = torch.stack(errors).sum(0) / torch.stack(sizes).sum(0)
+    error, size = torch.stack(errors).sum(0), torch.stack(sizes).sum(0)
+    total: Tensor = torch.where(error == 0, error, error / size)  # a layer of zeros is met exactly
     return tuple(float(value) for value in total.sqrt())
 
 
@@ -58,21 +60,29 @@ class Deviation:
 
     @cached_property
     def measured(self) -> Json:
-        """Per layer, on which utterances; None where none of the corpus can be decoded."""
+        """Per layer, on which utterances; None where none of the corpus can be decoded.
+
+        UpstreamError where the precision cannot hold the features.
+        """
         order = self.order
         found = list(_sample(order.utterances.values(), order.upstream))
         if not found:
             return None
         reference = order.load(order.request, device=self.device, precision="float32")
-        waves = [samples for _, samples in found]
+        names, waves = [name for name, _ in found], [samples for _, samples in found]
         layers = layer_deviation(order.upstream, reference, waves)
+        if not all(map(math.isfinite, layers)):
+            raise UpstreamError(
+                f"{order.upstream.info.name} in {order.precision}: of {names} some features are "
+                "NaN or infinite; try bfloat16 or float32"
+            )
         order.progress.say(
             f"{order.upstream.info.name} in {order.precision} deviates from float32 by "
             f"{min(layers):.2%} to {max(layers):.2%} (relative RMS of a layer)"
         )
         return {
             "relative_rms_per_layer": [float(f"{value:.4g}") for value in layers],
-            "utterances": [name for name, _ in found],
+            "utterances": names,
             "max_seconds": MAX_SECONDS,
         }
 

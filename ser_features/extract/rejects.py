@@ -42,10 +42,11 @@ def write_rejects(report: Place, rejects: Iterable[Rejection]) -> None:
     writer.writerow(COLUMNS)
     for row in rows:
         writer.writerow([row.id, row.path, row.reason, row.detail, *stat_of(Path(row.path))])
+    data = text.getvalue().encode(errors="backslashreplace")  # a path may be no valid Unicode
     with suppress(OSError):
-        if read_whole(report) == text.getvalue().encode():
+        if read_whole(report) == data:
             return
-    put(report, text.getvalue())
+    put(report, data)
 
 
 def known_rejects(report: Place, utterances: Iterable[Utterance]) -> dict[str, Rejection]:

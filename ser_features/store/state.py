@@ -42,7 +42,7 @@ G = TypeVar("G", bound=Generation)
 _COMMIT_FILE = re.compile(r"shard-([0-9]{8})\.json")
 _PLAN_FILE = re.compile(r"plan-([0-9]{4})\.json")
 _MOVED_FILE = re.compile(r"moved-([0-9])\.json")
-_MOST_PLANS = 10**4  # as many names are there
+MOST_PLANS = 10**4  # as many names are there
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +253,15 @@ def _invalid(path: Place) -> Iterator[None]:
         raise DamageError(f"{path} is sealed but not valid: {repr(error)[:500]}") from error
 
 
+def check_room(name: str, num_plans: int) -> None:
+    """StoreError where a feature set of so many plans can have no other."""
+    if num_plans >= MOST_PLANS:
+        raise StoreError(
+            f"feature set {name} has grown {num_plans} times, as often as it can: extract the "
+            "whole corpus at once into another store"
+        )
+
+
 def intended(spec: FeatureSetSpec, plans: Iterable[Generation]) -> Metadata:
     """The metadata that a spec and its plans imply."""
     plans = tuple(plans)
@@ -284,7 +293,7 @@ def metadata_from_json(body: Json) -> Metadata:
     if set(texts) != set(documents(spec_from_json(body["spec"]), 0, 0)):
         raise ValueError("the documents are not those of a feature set")
     plans, shards, utterances = (_integer(body[name]) for name in ("plans", "shards", "utterances"))
-    if plans > _MOST_PLANS:
+    if plans > MOST_PLANS:
         raise ValueError(f"{plans} plans")
     growing = body["growing"] is True
     return Metadata(spec_from_json(body["spec"]), texts, plans, shards, utterances, growing)

@@ -41,6 +41,7 @@ from ser_features.store.schema import (
 from ser_features.store.state import (
     Metadata,
     State,
+    check_room,
     intended,
     load_plan,
     load_state,
@@ -169,6 +170,7 @@ class StoreWriter:
         """
         if not shards:
             return
+        check_room(self.name, len(self.plans))
         self._check_plan(shards, sources)
         plan = Plan(len(self.plans), tuple(shards), tuple(sources))
         self._check_lock()

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fake_upstream import FakeUpstream, Listener, make_corpus, run, use_fake
+from ser_features.errors import UpstreamError
 from ser_features.extract import precision
 from ser_features.extract.precision import layer_deviation
 from ser_features.store.reader import open_feature_set
@@ -82,3 +83,28 @@ def test_the_utterances_do_not_depend_on_the_manifests_order(tmp_path: Path):
     again = [name for name, _ in precision._sample(manifest.utterances[::-1], FakeUpstream())]
     assert some == again
     assert len(some) == 4
+
+
+@pytest.mark.parametrize("scale", [1e6, float("nan")])
+def test_features_that_overflow_in_a_lower_precision_are_told(tmp_path: Path, monkeypatch, scale):
+    """Not a crash of the JSON in which the deviation is kept."""
+    loader = use_fake(monkeypatch)
+
+    def load(request, *, device="cpu", precision="float32"):
+        made = loader(request, device=device, precision=precision)
+        made.__class__ = Rounded
+        made.scale = scale if precision == "float16" else 1.0
+        return made
+
+    from ser_features.extract import pipeline
+
+    monkeypatch.setattr(pipeline, "load_upstream", load)
+    manifest = make_corpus(tmp_path / "corpus", (900, 700))
+    with pytest.raises(UpstreamError, match=r"'u[01]'.* NaN or infinite.* try bfloat16"):
+        run(manifest, tmp_path, precision="float16")
+
+
+def test_a_layer_of_zeros_does_not_deviate():
+    wave = np.random.default_rng(0).standard_normal(900).astype(np.float32)
+    exact = FakeUpstream(scale=0.0)
+    assert layer_deviation(exact, exact, [wave]) == (0.0, 0.0, 0.0)

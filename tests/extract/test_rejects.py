@@ -36,3 +36,11 @@ def test_no_rejects_leave_no_report(tmp_path):
     write_rejects(report, [Rejection("a", "p", "missing", "…")])
     write_rejects(report, [])
     assert not report.exists()
+
+
+def test_a_folder_that_is_not_valid_unicode_is_no_crash(tmp_path):
+    """A recording there is rejected in the end; so may be all of them."""
+    audio, report = tmp_path / os.fsdecode(b"caf\xe9") / "a.wav", tmp_path / "rejects.csv"
+    write_rejects(report, [Rejection("a", str(audio), "missing", "…")])
+    assert r"caf\udce9/a.wav,missing" in report.read_text()
+    assert known_rejects(report, [Utterance("a", audio)]) == {}

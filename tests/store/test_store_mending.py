@@ -4,6 +4,7 @@ import pytest
 
 from ser_features.errors import StoreError
 from ser_features.files import read_sealed, write_sealed
+from ser_features.store import state
 from ser_features.store.layout import end_frame
 from ser_features.store.repair import repair_metadata
 from ser_features.store.schema import locate, name_of
@@ -56,3 +57,15 @@ def grow_by_one(store, spec) -> None:
         writer.add_plan(shards)
         for shard in shards:
             writer.write(shard, outputs_of(spec, shard))
+
+
+def test_a_set_that_has_grown_as_often_as_it_can_stays_readable(tmp_path, monkeypatch):
+    """One plan more would have a name that nobody looks for."""
+    spec = fill(tmp_path)
+    grow_by_one(tmp_path, spec)
+    expected = content_of(tmp_path, spec)
+    monkeypatch.setattr(state, "MOST_PLANS", 2)
+    with pytest.raises(StoreError, match=r"has grown 2 times.*into another store"):
+        grow_by_one(tmp_path, spec)
+    assert content_of(tmp_path, spec) == expected
+    assert verify(tmp_path).ok
