@@ -1,6 +1,6 @@
 """Run records to leaderboard rows: scores, intervals, and marks that say what to distrust."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -234,12 +234,40 @@ def _ranked(rows: Sequence[Row], outcomes: Sequence[Outcomes | None], seed: int)
     for i, row in enumerate(rows):
         if row.complete and "conflict" not in row.marks and row.layer is None:
             comparable.setdefault((row.group, row.data), []).append(i)
-    for (group, _), members in comparable.items():
-        largest = max((m for (g, _), m in comparable.items() if g == group), key=len)
+    alike = [(key[0], part) for key, all_ in comparable.items() for part in _alike(rows, all_)]
+    for group, members in alike:
+        largest = max((m for g, m in alike if g == group), key=len)
         if members is not largest:
-            _mark(ranked, members, "data", "tested on other utterances or folds than most rows")
+            same = rows[members[0]].data == rows[largest[0]].data
+            other = "with other recordings or parameters of" if same else "on other utterances or"
+            what = f"{other} {'its condition' if same else 'folds'}"
+            _mark(ranked, members, "data", f"tested {what} than most rows")
         _rank(ranked, outcomes, members, seed)
     return ranked
+
+
+def _alike(rows: Sequence[Row], members: Sequence[int]) -> list[list[int]]:
+    """Rows on the same items by what their test condition was made with (noises, seed).
+
+    Where that is not on record (baselines hear nothing), a row is with the most others.
+    """
+    parts: dict[str, list[int]] = {}
+    for i in members:
+        parts.setdefault(_made_with(rows[i]), []).append(i)
+    unknown = parts.pop("", [])
+    if not parts:
+        return [unknown]
+    most = max(parts, key=lambda made: (len(parts[made]), made))
+    parts[most] = sorted([*parts[most], *unknown])
+    return list(parts.values())
+
+
+def _made_with(row: Row) -> str:
+    """The identity of the augmentation under which a row was tested; "" where it is not known."""
+    known = row.provenance.get("augmented")
+    one = known.get(f"@{row.condition}") if isinstance(known, Mapping) else None
+    identity = one.get("identity") if isinstance(one, Mapping) else None
+    return "" if identity is None else fingerprint(identity)
 
 
 def _rank(

@@ -38,7 +38,8 @@ MARKS: Mapping[str, Mark] = {
     "data": Mark(
         "U",
         "other utterances",
-        "tested on other utterances or folds than most rows of its group; not compared with them",
+        "tested on other utterances or folds than most rows of its group, or under a condition of "
+        "the same name with other recordings; not compared with them",
     ),
     "incomplete": Mark("I", "incomplete", "folds or seeds are missing, so there is no score"),
     "conflict": Mark(

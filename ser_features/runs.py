@@ -1,7 +1,7 @@
 """One run: a head on features over a task's folds and seeds, kept as run records."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from ser_features.manifest import Manifest
 from ser_features.records import Fold, FoldScore, Json, RunRecord, Utterance
 from ser_features.results import load_record, missing, record_path, run_key, save_record
 from ser_features.train.run import RowFacts, Training, rows_of, train_head
-from ser_features.views import Features, Joined
+from ser_features.views import Features, Joined, Part
 
 CLEAN = "clean"
 """The test condition of recordings as they are."""
@@ -192,7 +192,7 @@ class Run:
             expected=tuple((f.name, seed) for f in task.plan.folds for seed in range(self.seeds)),
             scores=(),
             config=config,
-            provenance=self._provenance(),
+            provenance=self._provenance(config),
             num_rejects=task.num_rejects,
             notes=task.notes,
             audit=task.audit.to_json(),
@@ -201,13 +201,24 @@ class Run:
             strategy=task.strategy,
         )
 
-    def _provenance(self) -> dict[str, Json]:
+    def _provenance(self, config: Mapping[str, Json]) -> dict[str, Json]:
+        used = config.get("others", {}).get("features", {})
+        augmented = {
+            name: part.features.provenance["augmentation"]
+            for name, part in self._named_parts()
+            if name in used and "augmentation" in part.features.provenance
+        }
         return {
             "serfeat": __version__,
             "device": self.training.device,
             "features": dict(self.features.provenance),
             "inputs": dict(self.task.inputs),
+            **({"augmented": augmented} if augmented else {}),
         }
+
+    def _named_parts(self) -> Iterator[tuple[str, Part]]:
+        for part in self.features.parts if isinstance(self.features, Joined) else ():
+            yield f"{part.corpus}@{part.augmentation}", part
 
     def _config(self, row: str, condition: str) -> dict[str, Json]:
         """What decides the scores, seeds apart: features, audio, labels, folds, head, recipe.
@@ -237,11 +248,10 @@ class Run:
 
     def _others(self, rows: Mapping[str, Json]) -> Json:
         """The further feature sets that a record rests on, and what it takes from them."""
-        parts = self.features.parts if isinstance(self.features, Joined) else ()
         keys = {
-            f"{part.corpus}@{part.augmentation}": part.features.spec.key
-            for part in parts
-            if any(part.row_id(name) in rows for name in part.kept)
+            name: part.features.spec.key
+            for name, part in self._named_parts()
+            if any(part.row_id(utterance) in rows for utterance in part.kept)
         }
         return {"features": keys, "rows": fingerprint(dict(rows))}
 

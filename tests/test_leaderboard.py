@@ -196,6 +196,33 @@ def test_other_utterances_are_not_compared():
     assert "best" in rows["a"].marks
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_conditions_of_one_name_with_other_noises_are_not_compared(known):
+    """A row of which it is not known, as of an older record or a baseline, is with the most."""
+
+    def heard(noise: str) -> dict[str, object]:
+        return {"augmented": {"@noise-10db": {"identity": {"seed": 0, "folder": noise}}}}
+
+    same, other = heard("one"), heard("two")
+    provenances = [same, same, other, {}] if known else [{}, {}, {}, {}]
+    how = {"condition": "noise-10db"}
+    records = [
+        make_record(name, 0.9 - 0.1 * i, draw=i, provenance=provenance, **how)
+        for i, (name, provenance) in enumerate(zip("abcd", provenances, strict=True))
+    ]
+    for order in (records, records[::-1]):
+        rows = by_upstream(*order)
+        assert [name for name in "abcd" if "data" in rows[name].marks] == (["c"] if known else [])
+        assert (rows["c"].p_best is None) == known
+        assert rows["d"].p_best is not None
+    if known:
+        assert (
+            "tested with other recordings or parameters of its condition" in rows["c"].remarks[-1]
+        )
+    clean = by_upstream(*(replace(one, condition="clean") for one in records))
+    assert not any("data" in row.marks for row in clean.values())
+
+
 def test_order_is_best_first_incomplete_then_curves_last():
     part = make_record("part", 0.99)
     rows = rows_of(

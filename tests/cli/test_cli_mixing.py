@@ -80,6 +80,15 @@ def test_another_noise_of_the_same_name_is_another_record(folder: Path) -> None:
     first, second = map(load_record, heard(folder, "tested"))
     assert first.condition == second.condition == "noise-10db"
     assert first.key != second.key
+    made = [one.provenance["augmented"]["@noise-10db"] for one in (first, second)]
+    assert [list(one["folders"]) for one in made] == [
+        [str(folder / ("hiss" if "hiss" in one["text"] else "noise"))] for one in made
+    ]
+    assert made[0]["identity"] != made[1]["identity"]
+    rows = build_rows(load_records([folder / "tested"]).records, num_resamples=50)
+    heard_by = [row for row in rows if row.condition == "noise-10db" and row.head == "superb"]
+    assert sorted("data" in row.marks for row in heard_by) == [False, True]
+    assert all(row.p_best is None for row in heard_by if "data" in row.marks)
 
 
 def test_the_audit_looks_at_added_corpora(folder: Path) -> None:
