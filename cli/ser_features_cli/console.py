@@ -24,6 +24,7 @@ from rich.text import Text
 PIPED_WIDTH = 140
 out = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPED_WIDTH)
 err = Console(stderr=True)
+INTERRUPTED = "interrupted: what is written stays; run the same command again to go on"
 
 
 def line(text: str) -> None:
@@ -95,5 +96,5 @@ def bars(quiet: bool = False) -> Iterator[Bars]:
         with Progress(*columns, console=console, transient=True, disable=not drawn) as drawing:
             yield Bars(drawing)
     except KeyboardInterrupt:
-        err.print("interrupted: what is written stays; run the same command again to go on")
+        err.print(INTERRUPTED)
         raise typer.Exit(1) from None

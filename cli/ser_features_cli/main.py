@@ -1,10 +1,13 @@
 """The command ``serfeat``: commands are thin, every one is one library call."""
 
 import io
+import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -24,7 +27,9 @@ from ser_features_cli import (
     store,
     study,
 )
-from ser_features_cli.console import err
+from ser_features_cli.console import INTERRUPTED, err
+
+GRACE = 10.0  # seconds
 
 app = typer.Typer(
     name="serfeat",
@@ -78,7 +83,7 @@ def run() -> None:
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows ASCII only gets "?"
             stream.reconfigure(errors="replace")
     try:
-        with _terminated_as_interrupted():
+        with _interruptible():
             app(prog_name="serfeat")
     except (SerfeatError, OSError) as error:  # the system refused something: no bug of ours
         err.print(f"[bold red]error:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
@@ -86,16 +91,38 @@ def run() -> None:
 
 
 @contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """A batch system's SIGTERM ends the work as Ctrl-C does: cleanly, and saying how to go on."""
-    before = signal.getsignal(signal.SIGTERM)
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C and a batch system's SIGTERM end the work cleanly, and say how to go on.
+
+    Where that hangs (a server or a disk that does not answer), the process ends hard after
+    ``GRACE`` seconds: what is stored is made for that.
+    """
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in numbers}
+    hard = threading.Timer(GRACE, _leave)
+    hard.daemon = True
+
+    def interrupted(number: int, frame: FrameType | None) -> None:
+        with suppress(RuntimeError):  # it runs already
+            hard.start()
+        signal.default_int_handler(number, frame)
+
     with suppress(ValueError):  # not the main thread
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        for number in numbers:
+            if before[number] != signal.SIG_IGN:  # a background job's
+                signal.signal(number, interrupted)
     try:
         yield
     finally:
+        hard.cancel()
         with suppress(ValueError, TypeError):
-            signal.signal(signal.SIGTERM, before)
+            for number in numbers:
+                signal.signal(number, before[number])
+
+
+def _leave() -> None:
+    err.print(INTERRUPTED)
+    os._exit(1)
 
 
 def _status(error: Exception) -> int:

@@ -38,6 +38,13 @@ PLACES = {
     "write": "from ser_features.store.writer import StoreWriter as W; slow(W, 'write', 0.8)",
     "train": "from ser_features.train.superb import StackTrainer as T; slow(T, 'advance', 0.8)",
 }
+# A server or a disk that does not answer; nothing that Python could stop.
+PLACES["hang"] = """
+import ser_features_cli.main as main
+from ser_features.store.writer import StoreWriter
+main.GRACE = 1.0
+StoreWriter.write = lambda *_: (os.write(1, b"there\\n"), time.sleep(600))
+"""
 SECONDS = 30  # a loaded machine; alone it takes about two
 
 
@@ -95,3 +102,14 @@ def test_a_signal_stops_cleanly_and_says_how_to_go_on(
     assert done.status == 0, done.err
     assert serfeat("store", "verify", store).status == 0
     counted(place=place, signals=len(signals))
+
+
+def test_what_hangs_does_not_keep_the_process(tmp_path: Path) -> None:
+    """A hard end is what the store is made for, so an interrupt never takes longer than that."""
+    manifest, store = corpus(tmp_path / "corpus"), tmp_path / "store"
+    command = ["extract", "--manifest", manifest, "--store", store, "--upstreams", "fbank"]
+    status, err = stopped("hang", [str(one) for one in command], [signal.SIGINT])
+    assert (status, err[-len(TEXT) :]) == (1, TEXT)
+    assert "Traceback" not in err
+    assert serfeat("store", "verify", store).status == 0
+    assert serfeat(*command).status == 0
