@@ -125,7 +125,8 @@ from ser_features.files import uncollected
 with uncollected():
     import ser_features.extract.pipeline
 print(flush=True)
-import transformers.models.hubert.modeling_hubert
+with uncollected():
+    import transformers.models.hubert.modeling_hubert
 print(flush=True)
 """
 

@@ -10,7 +10,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -50,18 +50,20 @@ class Readable(Protocol):
         """All of it; FileNotFoundError where it is not there."""
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
+def write_atomic(path: Path, data: bytes | str | Sequence[bytes]) -> None:
     """Write ``path`` so that a reader sees the old content or the new, also after a crash.
 
-    Raises StoreError naming the path where the disk is full or the folder not writable.
+    ``data`` may be in parts. Raises StoreError naming the path where the disk is full or the folder
+    not writable.
     """
-    raw = data.encode() if isinstance(data, str) else data
+    parts = [data.encode()] if isinstance(data, str) else data
+    parts = [parts] if isinstance(parts, bytes) else parts
     try:
         make_folder(path.parent)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(raw)
+                file.writelines(parts)
                 file.flush()
                 os.fsync(file.fileno())
             Path(name).chmod(0o644)
@@ -199,9 +201,14 @@ def sealed_text(body: Json, *, compact: bool = False) -> bytes:
     dataclass stands for the object of its fields, and a number that is not finite becomes null.
     """
     if compact:
-        # The hash is over these very bytes: reading need not write the text again to compare it.
-        text = msgspec.json.encode(body)
-        digest = hashlib.sha256(text).hexdigest().encode()
-        return b"".join((b'{"sha256":"', digest, b'","body":', text, b"}\n"))
+        return b"".join(sealed_parts(body))
     sealed = {"sha256": fingerprint(body), "body": body}
     return (json.dumps(sealed, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def sealed_parts(body: Json) -> tuple[bytes, ...]:
+    """A compact ``sealed_text`` in parts: the largest need not be copied to be written."""
+    # The hash is over these very bytes: reading need not write the text again to compare it.
+    text = msgspec.json.encode(body)
+    digest = hashlib.sha256(text).hexdigest().encode()
+    return (b'{"sha256":"', digest, b'","body":', text, b"}\n")

@@ -1,5 +1,7 @@
 """The command ``serfeat``: commands are thin, every one is one library call."""
 
+import atexit
+import gc
 import io
 import os
 import signal
@@ -79,6 +81,8 @@ def _root(
 
 def run() -> None:
     """Run the command line: status 0 fine, 1 an error in one line, 2 usage, 3 rejects."""
+    # At the end the collector would look through torch once more: a second of every command.
+    atexit.register(gc.freeze)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows ASCII only gets "?"
             stream.reconfigure(errors="replace")

@@ -173,7 +173,8 @@ def _place_of(file: str) -> tuple[str, int, int]:
     """The absolute path of a file, its size and its time; -1 where it is not there."""
     if not file.startswith("/"):
         file = os.path.join(os.getcwd(), file)  # noqa: PTH109, PTH118  (Path: 5 times as long)
-    return file, *stat_of(file)
+    size, mtime_ns = stat_of(file)
+    return file, size, mtime_ns
 
 
 def reject(utterance: Utterance, error: AudioError) -> Rejection:

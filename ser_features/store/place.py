@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import Any, Protocol, TypeVar, cast
 
 from ser_features.errors import StoreError, UsageError
-from ser_features.files import sealed_text, write_atomic
+from ser_features.files import sealed_parts, sealed_text, write_atomic
 from ser_features.fingerprint import file_sha256
 from ser_features.records import Json
 from ser_features.store.remote import SCHEME, ObjectPath, open_url
@@ -107,11 +107,11 @@ def put_new_sealed(place: Place, body: Json) -> None:
 
     Raises StoreError where there is one with other content (on a disk the lock sees to that).
     """
-    text = sealed_text(body, compact=True)
+    parts = sealed_parts(body)
     if isinstance(place, Path):
-        write_atomic(place, text)
+        write_atomic(place, parts)
     else:
-        _tell(place, lambda: remote(place).put_new(text))
+        _tell(place, lambda: remote(place).put_new(b"".join(parts)))
 
 
 def _tell(place: Place, write: Callable[[], object]) -> None:

@@ -10,6 +10,7 @@ import transformers
 from torch.nn.utils import parametrize
 
 from ser_features.errors import UpstreamError
+from ser_features.files import uncollected
 from ser_features.fingerprint import file_sha256
 from ser_features.records import Json, UpstreamInfo
 from ser_features.registry import unknown
@@ -54,6 +55,7 @@ PRECISIONS = {
 ENCODING = {"float32": 1, "bfloat16": 2, "float16": 2}
 
 
+@uncollected()  # the code of transformers is a third slower to load where cycles are looked for
 def load_upstream(
     request: str | UpstreamRequest, *, device: str = "cpu", precision: str = "float32"
 ) -> Upstream:
