@@ -223,7 +223,8 @@ class Run:
     def _config(self, row: str, condition: str) -> dict[str, Json]:
         """What decides the scores, seeds apart: features, audio, labels, folds, head, recipe.
 
-        The other conditions that are tested along do not enter.
+        The other conditions that are tested along do not enter. Of a copy that was joined with
+        audio that no row of the main corpus has, that audio does.
         """
         task = self.task
         folds = task.folds_of(condition)
@@ -232,7 +233,7 @@ class Run:
         main = {name: task.truth[name] for name in audio}
         used = {name for fold in folds for name in (*fold.train, *fold.copies)}
         used |= {row for row in task.tests.get(condition, {}) if row not in audio}
-        others = {u.id: [hashes[u.id], task.truth[u.id]] for u in task.others if u.id in used}
+        others = self._other_rows(used, hashes)
         return {
             "features": self.features.spec.key,
             "audio": fingerprint(audio),
@@ -244,6 +245,20 @@ class Run:
             "training": self.training.describe(self.head),
             **({} if condition == CLEAN else {"condition": condition}),
             **({} if not others else {"others": self._others(others)}),
+        }
+
+    def _other_rows(self, used: set[str], hashes: Mapping[str, str]) -> dict[str, Json]:
+        """Audio and label of the rows beside the main corpus's."""
+        partners = self.features.partners if isinstance(self.features, Joined) else {}
+
+        def joined(row: str) -> list[str]:
+            partner, heard = partners.get(row, ("", ""))
+            return [] if hashes.get(partner, "") == heard else [heard]
+
+        return {
+            u.id: [hashes[u.id], self.task.truth[u.id], *joined(u.id)]
+            for u in self.task.others
+            if u.id in used
         }
 
     def _others(self, rows: Mapping[str, Json]) -> Json:

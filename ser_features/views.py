@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ser_features.errors import TrainError, UsageError
-from ser_features.records import FeatureSetSpec, Json
+from ser_features.records import FeatureSetSpec, Json, Source
 
 Indices = npt.NDArray[np.int64]
 
@@ -145,6 +145,21 @@ class Joined:
             dict(zip(p.features.ids, p.features.audio_sha256, strict=True)) for p in self.parts
         ]
         return tuple(hashes[number][key] for number, key in self._row.values())
+
+    @property
+    def partners(self) -> dict[str, tuple[str, str]]:
+        """Row -> the row that it was joined with, and the hash of the audio that was joined.
+
+        Only of copies (CopyPaste), and only where their feature set has recorded it.
+        """
+        return {
+            part.row_id(key): (row_id(source.partner.id, corpus=part.corpus), heard)
+            for part in self.parts
+            if part.augmentation
+            for key, source in getattr(part.features, "sources", {}).items()
+            if isinstance(source.partner, Source)
+            for heard in [source.partner.audio_sha256]
+        }
 
     @property
     def num_bytes(self) -> int:

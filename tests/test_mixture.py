@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from fake_features import FakeFeatures
 from ser_features.audit import audit
@@ -15,7 +16,8 @@ from ser_features.folds import FoldPlan
 from ser_features.manifest import Manifest
 from ser_features.mixture import Mixture, map_labels
 from ser_features.records import Fold, Source, Utterance
-from ser_features.runs import Task
+from ser_features.results import run_key
+from ser_features.runs import Run, Task
 from ser_features.train.run import Training
 from ser_features.train.strategies import Strategy, take_ratio
 
@@ -94,6 +96,36 @@ def test_conditions_are_test_rows_of_one_training() -> None:
         assert [f.test for f in task.folds_of(condition)] == [f.test for f in FOLDS]
     assert task.truth["u1@noise-10db"] == task.truth["u1"]
     assert task.augmentation == "noise-10db"
+
+
+@pytest.mark.parametrize("where", ["copies", "condition"])
+def test_the_key_of_a_run_knows_what_was_joined(where: str) -> None:
+    """Where the partner's audio is that of a row of the corpus, the key is as it always was."""
+    partners = dict.fromkeys(IDS[1:], "u9" if where == "condition" else IDS[0])
+
+    def key(heard: str | None) -> str:
+        paste = StoredFake(IDS, partners)
+        if heard is not None:
+            paste.sources = {
+                i: structs.replace(s, partner=Source(partners[i], "p.wav", 1, 1, heard))
+                if i in partners
+                else s
+                for i, s in paste.sources.items()
+            }
+        if where == "copies":
+            mixture = Mixture(StoredFake(IDS), {"paste": paste})
+        else:
+            mixture = Mixture(StoredFake(IDS), conditions={"paste": paste})
+        condition = "clean" if where == "copies" else "paste"
+        mixed = mixture.join(task_of(FOLDS), Training(), [condition])
+        run = Run(mixed.task, mixed.features, "superb", 1, Training(), Path("results"))
+        return run_key(run._config("superb", condition))
+
+    own = f"{partners[IDS[1]]:>064}"
+    keys = [key(heard) for heard in (None, own, "1" * 64, "2" * 64)]
+    known = where == "copies"  # u9 is not in the corpus
+    assert len(set(keys)) == (3 if known else 4)
+    assert (keys[0] == keys[1]) == known
 
 
 def test_another_corpus_is_on_every_training_side_only() -> None:
