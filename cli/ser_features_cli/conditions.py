@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from ser_features_cli import options as o
-from ser_features_cli.console import bars, line, out
+from ser_features_cli.console import line, out
+from ser_features_cli.progress import bars
 
 
 def conditions(

@@ -8,7 +8,8 @@ from rich.markup import escape
 from ser_features.errors import RejectsError
 from ser_features.files import uncollected
 from ser_features_cli import options as o
-from ser_features_cli.console import bars, counted, err, line
+from ser_features_cli.console import counted, err, line
+from ser_features_cli.progress import bars
 
 if TYPE_CHECKING:
     from ser_features.extract.pipeline import Report

@@ -12,7 +12,8 @@ from ser_features.records import Json
 from ser_features.store.place import Place, open_root
 from ser_features.store.schema import ROOT_FILE
 from ser_features_cli import options as o
-from ser_features_cli.console import bars, line
+from ser_features_cli.console import line
+from ser_features_cli.progress import bars
 
 
 def rerun(

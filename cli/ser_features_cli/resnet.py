@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ser_features_cli import options as o
-from ser_features_cli.console import bars, line
+from ser_features_cli.console import line
+from ser_features_cli.progress import bars
 
 if TYPE_CHECKING:
     from ser_features.pretrain import Pretrained

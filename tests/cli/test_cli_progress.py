@@ -1,0 +1,56 @@
+"""Bars on a terminal, lines in a log; rates and the time left are those of the whole stage."""
+
+import io
+import time
+
+import pytest
+from rich.console import Console
+from rich.progress import Progress, Task
+
+from ser_features_cli.progress import Bars, left, rate
+
+
+def task(completed: float, total: float | None, unit: str, seconds: float) -> Task:
+    made = Task(1, "extracting x", total, completed, _get_time=lambda: seconds)  # type: ignore[arg-type]
+    made.fields["unit"] = unit
+    made.start_time = 0.0
+    return made
+
+
+@pytest.mark.parametrize(
+    ("completed", "total", "unit", "seconds", "texts"),
+    [
+        (0, 100, "s of audio", 9, ("", "-:--:--")),
+        (50, 100, "s of audio", 25, ("2.0x real time", "0:00:25")),
+        (1, 7300, "files", 2, ("0.5 files/s", "4:03:18")),
+        (25, 100, "%", 10, ("", "0:00:30")),
+        (5, None, "files", 1, ("5.0 files/s", "-:--:--")),
+        (120, 100, "MB", 10, ("12.0 MB/s", "0:00:00")),
+    ],
+)
+def test_rate_and_time_left(completed, total, unit, seconds, texts) -> None:
+    found = task(completed, total, unit, seconds)
+    assert (rate(found), left(found)) == texts
+
+
+def lines_of(every: float) -> list[str]:
+    file = io.StringIO()
+    console = Console(file=file, width=80)
+    with Progress(console=console, disable=True) as drawing:
+        bars = Bars(drawing, lines=True, every=every)
+        bars.advance(1)  # before any stage
+        for what in ("reading [headers]", "extracting x"):
+            bars.start(what, 4, "files")
+            for _ in range(4):
+                time.sleep(0.001)
+                bars.advance(1)
+    return file.getvalue().splitlines()
+
+
+def test_a_log_gets_a_line_now_and_then() -> None:
+    lines = lines_of(every=0.0)
+    assert len(lines) == 8
+    assert lines[1].startswith("reading [headers]: 50 %, ")
+    assert lines[-1].startswith("extracting x: 100 %, ")
+    assert lines[-1].endswith(" files/s, 0:00:00 left")
+    assert lines_of(every=3600.0) == []
