@@ -212,3 +212,14 @@ def sealed_parts(body: Json) -> tuple[bytes, ...]:
     text = msgspec.json.encode(body)
     digest = hashlib.sha256(text).hexdigest().encode()
     return (b'{"sha256":"', digest, b'","body":', text, b"}\n")
+
+
+def size(num_bytes: float) -> str:
+    """A number of bytes for people, in powers of ten.
+
+    >>> size(36_380), size(27_400_000), size(1.2e10)
+    ('36.4 kB', '27.4 MB', '12.00 GB')
+    """
+    if num_bytes < 1e6:
+        return f"{num_bytes / 1e3:.1f} kB"
+    return f"{num_bytes / 1e6:.1f} MB" if num_bytes < 1e9 else f"{num_bytes / 1e9:.2f} GB"

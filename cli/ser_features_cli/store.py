@@ -7,10 +7,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from ser_features import files
 from ser_features.errors import DamageError
 from ser_features.store.place import Place
 from ser_features_cli import options as o
-from ser_features_cli.console import bars, counted, line, out
+from ser_features_cli.console import counted, line, out
+from ser_features_cli.progress import bars
 
 if TYPE_CHECKING:
     from ser_features.store.reader import FeatureSet
@@ -116,9 +118,9 @@ def verify(
         line(f"note: {name}: {told}; run the same 'serfeat extract' again")
     if report.damage:
         hint = "not all could be mended" if repair else "run it again with --repair"
-        files = {damage.object for damage in report.damage}  # sets share the folders above them
-        raise DamageError(f"{store}: {counted(len(files), 'damaged file')}; {hint}")
-    size = f"{counted(report.objects, 'object')}, {report.num_bytes / 1e6:.1f} MB"
+        damaged = {damage.object for damage in report.damage}  # sets share the folders above them
+        raise DamageError(f"{store}: {counted(len(damaged), 'damaged file')}; {hint}")
+    size = f"{counted(report.objects, 'object')}, {files.size(report.num_bytes)}"
     line(f"{counted(report.feature_sets, 'feature set')}, {size}: every byte is whole")
 
 
@@ -177,7 +179,7 @@ def export(
 
     found = _open(store, name)
     export_hdf5(found, hdf5)
-    line(f"{hdf5}: {counted(len(found.ids), 'utterance')}, {hdf5.stat().st_size / 1e6:.1f} MB")
+    line(f"{hdf5}: {counted(len(found.ids), 'utterance')}, {files.size(hdf5.stat().st_size)}")
 
 
 def _open(store: Place, part: str) -> "FeatureSet":

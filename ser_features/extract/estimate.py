@@ -9,6 +9,7 @@ import numpy as np
 
 from ser_features.errors import StoreError
 from ser_features.extract.plan import PlanItem
+from ser_features.files import size
 from ser_features.records import FeatureSetSpec
 from ser_features.store.place import Place
 
@@ -27,10 +28,9 @@ class Estimate:
     num_bytes: int
 
     def __str__(self) -> str:
-        return (
-            f"{self.utterances} utterances, {self.hours:.2f} h of audio, "
-            f"{self.frames} frames, {self.num_bytes / 1e9:.3f} GB"
-        )
+        utterances = f"{self.utterances} utterance" + "s" * (self.utterances != 1)
+        audio = f"{self.hours:.2f} h" if self.hours >= 0.1 else f"{60 * self.hours:.1f} min"
+        return f"{utterances}, {audio} of audio, {self.frames} frames, {size(self.num_bytes)}"
 
 
 def estimate(items: Iterable[PlanItem], spec: FeatureSetSpec, sample_rate: int) -> Estimate:
@@ -57,8 +57,8 @@ def check_disk(store: Place, needed: Estimate) -> None:
     free = shutil.disk_usage(folder).free
     if needed.num_bytes + SPARE_BYTES > free:
         raise StoreError(
-            f"{store}: the features need {needed.num_bytes / 1e9:.2f} GB and the disk has "
-            f"{free / 1e9:.2f} GB free; free some space, choose another --store, or drop --frames"
+            f"{store}: the features need {size(needed.num_bytes)} and the disk has {size(free)} "
+            "free; free some space, choose another --store, or drop --frames"
         )
 
 

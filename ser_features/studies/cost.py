@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ser_features import files
 from ser_features.augment.augmented import Augmented, Drawing, augmented_sets
 from ser_features.augment.parse import CLEAN
 from ser_features.augment.partners import Partners
@@ -135,7 +136,7 @@ def _extraction(need: Need, request: Request, store: Place) -> Iterator[tuple[st
             each = (3600 * size.hours / size.utterances, how.batch_seconds)
             speed = measured_speed(upstream, how.placement, *each, frames=need.frames)
         seconds = 3600 * size.hours / speed if speed else 0.0
-        about = f"{size.hours:.2f} h, {size.num_bytes / 1e9:.2f} GB, {_time(seconds)}"
+        about = f"{size.hours:.2f} h, {files.size(size.num_bytes)}, {_time(seconds)}"
         yield (
             need.corpus, upstream.info.name, name, str(stored), str(size.utterances),
             about if size.utterances else "nothing to do",
