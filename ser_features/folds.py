@@ -131,9 +131,10 @@ def _rotation(manifest: Manifest, by: str, num_dev: int) -> list[Fold]:
 def _kfold(manifest: Manifest, number: int, seed: int) -> Draft:
     speakers = len(_ids_by(manifest, "speaker"))
     if not 2 <= number <= speakers:
+        hint = f"; say kfold:{speakers}" if speakers > 1 else ""
         raise ProtocolError(
             f"kfold:{number}: the number of folds must be from 2 to the number of speakers, "
-            f"{manifest.corpus!r} has {speakers}"
+            f"{manifest.corpus!r} has {speakers}{hint}"
         )
     parts, balanced = _group_folds(manifest.utterances, number, seed)
     notes = [] if balanced else ["kfold: folds are balanced by size only, not by label"]

@@ -287,7 +287,7 @@ def _rank(
     tried = [i for i in members if not rows[i].is_baseline]
     p_above = _corrected(rows, outcomes, strongest, tried, seed)
     beaten = [i for i in tried if p_above[i] > ALPHA or score(i) <= score(strongest)]
-    name = f"{rows[strongest].upstream} ({rows[strongest].head}, UAR {score(strongest):.3f})"
+    name = f"{rows[strongest].upstream} ({rows[strongest].head}, UAR {100 * score(strongest):.1f})"
     _mark(rows, beaten, "baseline", f"not significantly above {name}")
 
 

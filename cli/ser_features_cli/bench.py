@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ser_features.errors import UsageError
 from ser_features.store.place import Place, address
 from ser_features_cli import mixing as m
 from ser_features_cli import options as o
 from ser_features_cli import resnet as r
-from ser_features_cli.console import bars, counted, line
+from ser_features_cli.console import counted, line
 from ser_features_cli.leaderboard import check_format, show_files
+from ser_features_cli.progress import bars
 
 if TYPE_CHECKING:
     from ser_features.bench import BenchOptions
@@ -171,8 +173,7 @@ def bench(
         seed=augment_seed, engine=engine, devices=devices, ray_address=ray_address,
     )  # fmt: skip
     settings = BenchOptions(
-        protocol, tuple(o.split_commas(heads)) or ("superb",),
-        tuple(labels.split(",")) if labels else None, seeds, fold_seed,
+        protocol, read_heads(heads), o.read_labels(labels), seeds, fold_seed,
         allow_rejects=allow_rejects, training=training, extraction=extraction,
         augment=o.read_augment(augment, copies), copies=copies,
         conditions=tuple(test_condition or ("clean",)),
@@ -184,6 +185,14 @@ def bench(
         show_files(paths)
     if not quiet:
         say_others(results, len(paths))
+
+
+def read_heads(heads: list[str] | None) -> tuple[str, ...]:
+    """What ``--heads`` names, SUPERB's where it is left out; UsageError where it names nothing."""
+    names = tuple(dict.fromkeys(o.split_commas(heads)))
+    if heads and not names:
+        raise UsageError("--heads names no head; 'serfeat heads' lists them")
+    return names or ("superb",)
 
 
 def run_bench(

@@ -10,9 +10,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from ser_features import __version__
 from ser_features.errors import RejectsError, SerfeatError, UsageError
@@ -33,8 +34,22 @@ from ser_features_cli.console import INTERRUPTED, err
 
 GRACE = 10.0  # seconds
 
+
+class Commands(TyperGroup):
+    """All commands: an interrupt ends each the same way, and says how to go on."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            err.print(INTERRUPTED)
+            raise typer.Exit(1) from None
+
+
 app = typer.Typer(
     name="serfeat",
+    cls=Commands,
     help=(
         "Run each frozen speech encoder once over a corpus, keep every layer, and compare "
         "upstreams for emotion recognition in minutes.\n\n"
@@ -139,3 +154,7 @@ def _plain(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
+
+
+if __name__ == "__main__":
+    run()

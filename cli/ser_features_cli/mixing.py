@@ -1,5 +1,6 @@
 """Options of what joins a bench's training and testing: copies, rates, conditions, other data."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -106,7 +107,10 @@ def read_strategy(text: str | None) -> "Strategy | None":
 
 
 def read_added(texts: list[str] | None) -> "list[ManifestSource]":
-    """What ``--added`` names: a corpus of the table by its name, else a manifest."""
+    """What ``--added`` names: a corpus of the table by its name, a manifest where it is none.
+
+    A file is always a manifest, whatever it is called.
+    """
     from ser_features.corpora.table import CORPORA
 
     found: list[ManifestSource] = []
@@ -117,6 +121,6 @@ def read_added(texts: list[str] | None) -> "list[ManifestSource]":
                 f"--added {text!r}: expected NAME=PATH, as in --added urdu=/data/urdu or "
                 "--added tts=tts.csv"
             )
-        known = name in CORPORA
+        known = name in CORPORA and not Path(path).expanduser().is_file()
         found += o.read_sources([text] if known else None, None if known else [text])
     return found

@@ -77,6 +77,8 @@ PartialOption = Annotated[
 
 def open_store(text: str | Path) -> Place:
     """What ``--store`` names; an error of usage where that cannot be a store."""
+    if not str(text):
+        raise typer.BadParameter("it is empty; is a shell variable not set? Expected a folder.")
     store = open_root(text)
     if isinstance(store, Path) and store.is_file():
         raise typer.BadParameter(f"{store} is a file; expected a folder.")
@@ -199,6 +201,13 @@ def read_augment(augment: list[str] | None, copies: int) -> tuple[str, ...]:
 def split_commas(values: list[str] | None) -> list[str]:
     """The items of repeatable comma lists, in order, without empties."""
     return [item.strip() for value in values or [] for item in value.split(",") if item.strip()]
+
+
+def read_labels(text: str | None) -> tuple[str, ...] | None:
+    """What ``--labels`` asks for, None for all; UsageError where it asks for nothing."""
+    if text is not None and not text.strip(" ,"):
+        raise UsageError(f"--labels {text!r}: name labels by commas, or leave it out for all")
+    return tuple(text.split(",")) if text else None
 
 
 def read_requests(values: list[str] | None) -> list[str]:

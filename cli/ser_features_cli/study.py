@@ -9,8 +9,9 @@ from ser_features.store.place import Place
 from ser_features_cli import options as o
 from ser_features_cli import resnet as r
 from ser_features_cli.bench import DecayOption, LrOption, RecipeOption, StepsOption
-from ser_features_cli.console import bars, line, out
+from ser_features_cli.console import line, out
 from ser_features_cli.mixing import SelectOption
+from ser_features_cli.progress import bars
 
 if TYPE_CHECKING:
     from ser_features.studies.run import Outcome
@@ -141,7 +142,7 @@ def study(
     pairs = zip(manifests, sources, strict=True)
     request = Request(
         tuple(manifests), tuple(o.read_requests(upstreams)) if upstreams else (), head,
-        tuple(labels.split(",")) if labels else None, protocol, seeds, steps, recipe,
+        o.read_labels(labels), protocol, seeds, steps, recipe,
         parse_lrs(lr), copies, noise and noise.absolute(), music and music.absolute(),
         None if init is None else str(init.absolute()), read_swaps(swap),
         parse_numbers(ratio, "--ratio") or (), allow_rejects, device,

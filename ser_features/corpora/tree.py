@@ -26,7 +26,9 @@ def list_folder(folder: Path) -> list[Path]:
     except FileNotFoundError:
         raise ManifestError(f"there is no folder {folder}") from None
     except NotADirectoryError:
-        raise ManifestError(f"{folder} is a file; expected the corpus folder") from None
+        raise ManifestError(
+            f"{folder} is a file; expected the corpus folder (a manifest goes by --manifest)"
+        ) from None
     except OSError as error:
         raise ManifestError(f"cannot read the folder {folder}: {error.strerror}") from error
 

@@ -98,9 +98,12 @@ def _step(text: str) -> CacheStep:
     given = read_values(rest, tuple(defaults), f"cache augmentation {name!r}")
     step = CacheStep(name, tuple((defaults | given).items()))
     for key, value in step.values:
-        bounds = {"masks": value in range(1, MOST_MASKS + 1), "alpha": 0 < value < np.inf}
-        if not bounds.get(key, 0 <= value <= 1):
-            raise UsageError(f"cache augmentation {text!r}: {key}={value:g} makes no sense")
+        holds, expected = {
+            "masks": (value in range(1, MOST_MASKS + 1), f"a whole number from 1 to {MOST_MASKS}"),
+            "alpha": (0 < value < np.inf, "a number above 0"),
+        }.get(key, (0 <= value <= 1, "a share from 0 to 1"))
+        if not holds:
+            raise UsageError(f"cache augmentation {text!r}: {key}={value:g}: expected {expected}")
     return step
 
 

@@ -15,7 +15,8 @@ SELECT_METRICS = ("wa", "uar", "weighted_f1")
 def check_lrs(lrs: tuple[float, ...]) -> None:
     """TrainError unless learning rates are distinct, finite and above 0, at least one."""
     if not lrs or len(set(lrs)) < len(lrs) or not all(0 < lr < math.inf for lr in lrs):
-        raise TrainError(f"lrs must be distinct and above 0, at least one, found {lrs}")
+        found = ", ".join(map(str, lrs)) or "none"
+        raise TrainError(f"lrs must be distinct and above 0, at least one (--lr), found {found}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,7 +184,7 @@ def check_resnet(options: ResNetOptions, heads: Sequence[str], requests: Sequenc
     """UsageError for options that no head would take, and for upstreams that are no spectrogram."""
     networks = [head for head in heads if is_resnet(head)]
     if not networks and options != ResNetOptions():
-        given = [name for name, value in asdict(options).items() if value is not None]
+        given = [_option(name) for name, value in asdict(options).items() if value is not None]
         raise UsageError(f"{', '.join(given)}: only resnet34 heads take it; none was asked for")
     targets = [parse_request(text).target for text in requests]
     other = [one for one in targets if one not in CATALOG or CATALOG[one].family != SPECTRAL]
@@ -242,6 +242,12 @@ def _sha256_of(checkpoint: str | None) -> str | None:
         ) from error
 
 
+def _option(field: str) -> str:
+    """The option that sets a field of ``ResNetOptions``."""
+    names = {"precision": "train-precision"}
+    return f"--{names.get(field, field).replace('_', '-')}"
+
+
 def _is_number(text: str | None) -> bool:
     return text is not None and text.isascii() and text.isdecimal()
 
@@ -266,10 +272,13 @@ def parse_numbers(text: str | None, option: str, other: str = "") -> tuple[float
     if text is None:
         return None
     try:
-        return tuple(float(part) for part in text.split(","))
+        numbers = tuple(float(part) for part in text.split(","))
     except ValueError:
-        expected = ", ".join(filter(None, ["expected numbers by commas", other]))
-        raise UsageError(f"{option} {text!r}: {expected}") from None
+        numbers = ()
+    if not numbers or not all(0 <= number < float("inf") for number in numbers):
+        expected = ", ".join(filter(None, ["expected numbers from 0 by commas", other]))
+        raise UsageError(f"{option} {text!r}: {expected}")
+    return numbers
 
 
 def needs_frames(heads: Sequence[str]) -> bool:

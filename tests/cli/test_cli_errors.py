@@ -116,7 +116,10 @@ def test_other_usage_errors(made: Path) -> None:
     assert not (made / "new").exists()
     assert serfeat("frobnicate").status == 2
     done = bench(made, "--manifest", manifest, "--lr", "fast")
-    assert (done.status, done.error) == (2, "--lr 'fast': expected numbers by commas, or auto")
+    assert (done.status, done.error) == (
+        2,
+        "--lr 'fast': expected numbers from 0 by commas, or auto",
+    )
 
 
 def test_a_manifest_whose_name_holds_an_equals_sign(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_another_recipe_than_the_heads(made: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("--heads", "superb", "--vad"), "vad: only resnet34 heads take it"),
+        (("--heads", "superb", "--vad"), "--vad: only resnet34 heads take it"),
         (("--heads", HEAD, "--init-train", "all"), "--init-train says what an --init checkpoint"),
         (
             ("--heads", HEAD, "--cache-augment", "layer-mask"),
