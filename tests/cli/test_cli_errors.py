@@ -187,7 +187,7 @@ def test_protocols_that_do_not_fit(made: Path) -> None:
     texts = {
         "kfold": "protocol 'kfold' is not well formed; expected 'kfold:K'",
         "kfold:9": "kfold:9: the number of folds must be from 2 to the number of speakers, "
-        "'made' has 4",
+        "'made' has 4; say kfold:4",
         "session": "session needs the session of every utterance, 16 of 16 have none "
         "(first: 'a-angry-0'); protocols that need none: loso, kfold:K, official, emobox, superb",
     }
