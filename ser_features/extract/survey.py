@@ -205,12 +205,12 @@ class _Whereabouts:
         name = partner_of(source.draw)
         if name is None or name not in self.by_id:
             return True
-        known = stored = self.stored.get(name)
-        joined = source.partner  # an older serfeat has not recorded it
-        if isinstance(joined, Source) and (
-            stored is None or stored.audio_sha256 != joined.audio_sha256
-        ):
-            known = joined
+        known, joined = self.stored.get(name), source.partner
+        if isinstance(joined, Source):  # an older serfeat has not recorded it
+            if known is None:
+                known = joined
+            elif known.audio_sha256 != joined.audio_sha256:
+                known = replace(joined, path="")  # they disagree: only the audio itself can tell
         if known is None:
             return True
         try:

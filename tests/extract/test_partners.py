@@ -28,6 +28,7 @@ from ser_features.augment.augmented import partner_of
 from ser_features.extract.repair import repair
 from ser_features.manifest import Manifest
 from ser_features.records import Source
+from ser_features.store.catalog import list_feature_sets
 from ser_features.store.verify import verify
 from ser_features.store.writer import StoreWriter
 from stopped_runs import Stop, stopping
@@ -69,6 +70,12 @@ def stopped(manifest: Manifest, store: Path, at: int, after: bool = False, **how
         patch.setattr(StoreWriter, "write", stopping(at, after))
         with suppress(Stop):
             run(manifest, store, **HOW, **how)
+
+
+def run_name(store: Path) -> str:
+    """The name of the only feature set there is."""
+    (only,) = list_feature_sets(store)
+    return only.name
 
 
 def change(manifest: Manifest, key: str, seed: int, more: int = 0) -> None:
@@ -135,6 +142,25 @@ def test_a_partner_that_changed_while_the_first_run_was_stopped(tmp_path, ear, c
     assert content_by_id(store, report.spec) == content_by_id(tmp_path / "whole", whole.spec)
     assert run(manifest, store, **HOW).num_new == 0
     assert verify(store).ok
+
+
+def test_a_change_that_neither_size_nor_time_shows_is_noticed_once_the_partner_is_stored(
+    tmp_path, ear
+):
+    """As where an archive with times of its own was unpacked over another: the records disagree."""
+    manifest, store = corpus_in(tmp_path / "corpus"), tmp_path / "store"
+    touch(manifest)
+    stopped(manifest, store, 1)
+    (first,) = content_by_id(store, run_name(store))
+    partner = content_by_id(store, run_name(store))[first][1].partner.id
+    change(manifest, partner, seed=50)
+    touch(manifest, partner)
+    run(manifest, store, **HOW)
+    report = run(manifest, store, **HOW)
+    whole = run(manifest, tmp_path / "whole", **HOW)
+    assert content_by_id(store, report.spec) == content_by_id(tmp_path / "whole", whole.spec)
+    ear.take()
+    assert (run(manifest, store, **HOW).num_new, ear.take()) == (0, [])
 
 
 @pytest.mark.parametrize("how", ["touched", "moved", "as it was"])
