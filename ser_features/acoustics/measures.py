@@ -31,8 +31,9 @@ _REVERBERATION = (
     "spectrum, mapped by a ridge regression fitted on EMO-DB speech in simulated rooms"
 )
 _ROOMS = (
-    "blind, of our making; seen: rooms of T60 0.1–1.4 s at 0–50 dB SNR; a longer reverberation or "
-    "an echo shows as a value near the end of the range; speaking style moves it"
+    "blind, of our making; seen: shoebox rooms of T60 0.1–1.4 s at 0–50 dB SNR; tells rooms apart "
+    "up to 0.9 s; a longer reverberation or an echo reads as anything in the range; speaking "
+    "style moves it"
 )
 
 MEASURES: Table[Measure] = by_name(

@@ -18,7 +18,7 @@ RATE = 16000
 FRAME, HOP = 512, 128
 MODEL = Path(__file__).with_name("reverberation.json")
 T60_RANGE = (0.1, 1.5)
-"""Seconds. The fit saw 0.1 to 1.4 s: a longer reverberation shows as a value near the end."""
+"""Seconds. The fit saw 0.1 to 1.4 s: a longer reverberation reads as anything in between."""
 C50_RANGE = (-5.0, 40.0)
 _EDGES = np.geomspace(150, 7500, 13)
 _GROUPS = (slice(0, 4), slice(4, 8), slice(8, 12))

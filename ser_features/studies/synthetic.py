@@ -49,6 +49,10 @@ def plan(request: Request) -> Plan:
     labels = common_labels(request, [real], deviations, ("angry", "happy+excited", *FOUR[2:]))
     protocol = session_folds(request, real, deviations)
     deviations.append("dev sides share no speaker with train; the paper's are a random fifth")
+    if request.select is None:
+        deviations.append(
+            "trainings with added data are tested at their last epoch, those without at dev's best"
+        )
     head = head_of(request, "mlp", "Linear(128), ReLU, mean, Linear", deviations)
     seeds = seeds_of(request, 1, deviations)
     say_training(request, deviations)
