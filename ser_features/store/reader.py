@@ -64,6 +64,7 @@ class FeatureSet:
     def __init__(self, location: Location, state: State) -> None:
         self._location, self._state = location, state
         self._rows = _latest_rows(state)
+        self._inside: set[str] = set()  # arrays whose folder is known to lie in the store
 
     @property
     def spec(self) -> FeatureSetSpec:
@@ -238,8 +239,10 @@ class FeatureSet:
         layers: Sequence[int],
         out: NDArray[Any],
     ) -> None:
-        path = self._location.group / name
-        check_inside(self._location.store, path.parent)
+        path, array = self._location.group / name, name.rpartition("/")[0]
+        if array not in self._inside:  # it takes longer than a small read
+            check_inside(self._location.store, path.parent)
+            self._inside.add(array)
         try:
             read_part(path, cut, row, layers, out)
         except DamageError as error:

@@ -17,7 +17,15 @@ from ser_features.store.forms import Commit
 from ser_features.store.layout import ids_in_object
 from ser_features.store.lock import is_locked, writer_lock
 from ser_features.store.objects import ObjectSum
-from ser_features.store.place import REQUESTS, Place, files_below, is_remote, sha256_of, size_of
+from ser_features.store.place import (
+    REQUESTS,
+    Place,
+    files_below,
+    is_remote,
+    sha256_of,
+    side_by_side,
+    size_of,
+)
 from ser_features.store.schema import (
     COMMITS_ROOT,
     ROOT_FILE,
@@ -28,7 +36,13 @@ from ser_features.store.schema import (
     locate,
     root_documents,
 )
-from ser_features.store.state import Metadata, intended, read_commit
+from ser_features.store.state import (
+    Metadata,
+    commit_indices,
+    intended,
+    load_outline,
+    read_commit,
+)
 from ser_features.store.survey import Damage, Survey, survey
 
 # Files above the feature sets are written before or after the locks: what is young may be in use.
@@ -76,30 +90,43 @@ def verify(
 ) -> VerifyReport:
     """Check sealed files, Zarr documents and the size and sha256 of every object.
 
-    ``name`` limits it to one feature set; ``tick`` is told bytes done and bytes in all. Raises
-    StoreError where ``store`` is no feature store or has a newer schema; damage is reported, not
-    raised.
+    ``name`` limits it to one feature set; ``tick`` is told bytes done and bytes in all. The records
+    of one feature set at a time are held in memory. Raises StoreError where ``store`` is no feature
+    store or has a newer schema; damage is reported, not raised.
     """
     damage = check_root(store)
     names = names_in(store) if name is None else [name]
-    surveys = [_settled(locate(store, each)) for each in names]
-    strays = [stray for found in surveys for stray in _left(found)]
-    sums = [total for found in surveys for commit in found.commits.values()
-            for total in commit.objects.values()]  # fmt: skip
-    done, size = 0, sum(total.size for total in sums)
+    strays, pending = list[Stray](), dict[str, int]()
+    size = sum(_size(locate(store, each)) for each in names) if tick else 0
+    objects = done = 0
 
     def saw(num_bytes: int) -> None:
-        nonlocal done
-        done += num_bytes
+        nonlocal objects, done
+        objects, done = objects + 1, done + num_bytes
         if tick is not None:
-            tick(done, size)
+            tick(done, max(done, size))
 
-    for found in surveys:
+    for each in names:
+        found = _settled(locate(store, each))
+        strays += _left(found)
         check_objects(found, saw)
         damage += found.damage
+        pending |= {found.location.name: count} if (count := _pending(found)) else {}
     strays += _loose(store, names)
-    pending = {found.location.name: count for found in surveys if (count := _pending(found))}
-    return VerifyReport(len(names), len(sums), size, tuple(damage), tuple(strays), pending)
+    return VerifyReport(len(names), objects, done, tuple(damage), tuple(strays), pending)
+
+
+def _size(location: Location) -> int:
+    """Bytes of all objects by the records that can be read: for the bar alone."""
+
+    def bytes_of(index: int) -> int:
+        with suppress(DamageError, OSError):
+            return load_outline(location, index).num_bytes
+        return 0
+
+    with suppress(OSError):
+        return sum(side_by_side(location.commits, bytes_of, commit_indices(location)))
+    return 0
 
 
 def _settled(location: Location) -> Survey:
