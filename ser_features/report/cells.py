@@ -1,9 +1,10 @@
 """What every format shows in the same words: sections, cells, layer strips, the legend."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from ser_features.report.settings import settings
 from ser_features.rows import ESTIMATORS, MARKS, Row
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -114,6 +115,12 @@ def strategy(row: Row) -> str:
     return clean(row.strategy)
 
 
+def apart(rows: Sequence[Row]) -> Callable[[Row], str]:
+    """The cell of what differs between rows of one name; empty where a name is there once."""
+    found = settings(rows)
+    return lambda row: clean(found.get(id(row), ""))
+
+
 def late(row: Row) -> str:
     """UAR over the last fifth of training, mean ± deviation in percent."""
     if not row.late:
@@ -175,9 +182,11 @@ def legend(rows: Sequence[Row]) -> list[str]:
 def remarks(rows: Sequence[Row]) -> Mapping[str, list[str]]:
     """Each distinct remark or note, and the names of the rows it is about (all of them: none)."""
     said: dict[str, list[str]] = {}
+    apart = settings(rows)
     for row in rows:
+        within = clean("; ".join(filter(None, (row.head, apart.get(id(row))))))
         for remark in dict.fromkeys((*row.remarks, *row.notes)):
-            said.setdefault(clean(remark), []).append(f"{name(row)} ({clean(row.head)})")
+            said.setdefault(clean(remark), []).append(f"{name(row)} ({within})")
     return {text: [] if len(names) == len(rows) > 1 else names for text, names in said.items()}
 
 

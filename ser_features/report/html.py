@@ -40,7 +40,10 @@ def as_html(rows: Sequence[Row], problems: Sequence[str] = (), folder: Path | No
 
 def _section(section: Section, numbers: dict[int, int], folder: Path | None) -> dict[str, Any]:
     every = [*section.rows, *(row for curve in section.curves for _, row in curve.points)]
-    views = {id(row): _row(row, numbers[id(row)], folder) for row in every}
+    apart = cells.apart(section.rows)
+    views = {
+        id(row): {**_row(row, numbers[id(row)], folder), "settings": apart(row)} for row in every
+    }
     table = [views[id(row)] for row in section.rows]
     return {
         "title": section.title,
@@ -48,6 +51,7 @@ def _section(section: Section, numbers: dict[int, int], folder: Path | None) -> 
         "rows": table,
         "augmented": any(map(cells.augmentation, section.rows)),
         "strategies": any(map(cells.strategy, section.rows)),
+        "settings": any(map(apart, section.rows)),
         "details": list(views.values()),
         "remarks": cells.remark_lines(section.rows),
         "curves": _chart(section) if section.curves else None,
@@ -136,7 +140,8 @@ def _chart(section: Section) -> dict[str, Any]:
     """Layer curves in SVG units; the y axis spans the scores seen, in steps of ten percent."""
     points = [point for curve in section.curves for point in curve.points]
     last = max(1, *(layer for layer, _ in points))
-    low = int(10 * min(row.uar or 0.0 for _, row in points)) / 10
+    beside = [b for curve in section.curves for b in _beside(curve, section)]
+    low = int(10 * min([row.uar or 0.0 for _, row in points] + beside)) / 10
 
     def place(layer: int, score: float) -> tuple[float, float]:
         return round(_WIDTH * layer / last, 1), round(_HEIGHT * (1 - score) / (1 - low), 1)
@@ -155,8 +160,7 @@ def _chart(section: Section) -> dict[str, Any]:
 
 def _line(curve: Curve, section: Section, index: int, place: Any) -> dict[str, Any]:
     """One curve, and beside it the weighted sum of layers where it was run on the same upstream."""
-    same = (curve.upstream, curve.augmentation, "superb")
-    beside = [r.uar for r in section.rows if (r.upstream, r.augmentation, r.head) == same and r.uar]
+    beside = _beside(curve, section)
     return {
         "name": cells.name(curve.points[0][1]),
         "hue": index % NUM_HUES,
@@ -164,3 +168,9 @@ def _line(curve: Curve, section: Section, index: int, place: Any) -> dict[str, A
         "beside": beside[0] if beside else None,
         "beside_y": place(0, beside[0])[1] if beside else None,
     }
+
+
+def _beside(curve: Curve, section: Section) -> list[float]:
+    """Scores of the weighted sum of layers on the same upstream."""
+    same = (curve.upstream, curve.augmentation, "superb")
+    return [r.uar for r in section.rows if (r.upstream, r.augmentation, r.head) == same and r.uar]

@@ -20,6 +20,8 @@ class Column:
     cell: Callable[[Row], str]
     rank: float
     justify: str = "right"
+    widest: int | None = None
+    """Longer cells are folded at this width."""
 
 
 NAMES = 0.5
@@ -40,6 +42,8 @@ COLUMNS = (
     Column("layer weights", lambda row: cells.strip(row.layer_weights), 4, "left"),
     Column("marks", cells.symbols, 1, "left"),
 )
+NAMED = 4
+"""Of these columns so many name the row."""
 
 
 class SectionTable:
@@ -51,19 +55,30 @@ class SectionTable:
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
     ) -> Iterator[RenderableType]:
-        columns = [c for c in COLUMNS if c.rank == 0 or any(c.cell(row) for row in self.rows)]
+        apart = Column("settings", cells.apart(self.rows), NAMES, "left", widest=24)
+        columns = [*COLUMNS[:NAMED], apart, *COLUMNS[NAMED:]]
+        columns = [c for c in columns if c.rank == 0 or any(c.cell(row) for row in self.rows)]
+        every = columns.copy()
         while _width(columns, self.rows) > options.max_width:
             last = max(columns, key=lambda column: column.rank)
             if last.rank < 1:
                 break
             columns.remove(last)
         yield self._table(columns)
+        dropped = ", ".join(column.title for column in every if column not in columns)
+        if dropped:
+            yield Text(f"not shown at this width: {dropped}", style="dim")
 
     def _table(self, columns: Sequence[Column]) -> Table:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in columns:
             left = column.justify == "left"
-            table.add_column(column.title, justify="left" if left else "right", overflow="fold")
+            table.add_column(
+                column.title,
+                justify="left" if left else "right",
+                overflow="fold",
+                max_width=column.widest,
+            )
         for row in self.rows:
             style = "bold" if "best" in row.marks else "dim" if not row.complete else ""
             table.add_row(*(Text(column.cell(row)) for column in columns), style=style)
@@ -89,5 +104,9 @@ def leaderboard(rows: Sequence[Row], problems: Sequence[str] = ()) -> Renderable
 
 
 def _width(columns: Sequence[Column], rows: Sequence[Row]) -> int:
-    texts = [[column.title, *(column.cell(row) for row in rows)] for column in columns]
-    return sum(max(map(cell_len, each)) + 2 for each in texts) - 1
+    return sum(_column_width(column, rows) + 2 for column in columns) - 1
+
+
+def _column_width(column: Column, rows: Sequence[Row]) -> int:
+    width = max(map(cell_len, (column.title, *(column.cell(row) for row in rows))))
+    return width if column.widest is None else min(width, column.widest)

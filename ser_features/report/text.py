@@ -11,7 +11,7 @@ from ser_features.report.document import escape
 from ser_features.rows import Row, row_json, to_json
 
 _NESTED = ("fold_scores", "audit", "config", "provenance")
-_NAMES = ("upstream", "augmentation", "strategy", "head")
+_NAMES = ("upstream", "augmentation", "strategy", "head", "settings")
 
 
 def as_json(rows: Sequence[Row], problems: Sequence[str] = ()) -> str:
@@ -20,10 +20,14 @@ def as_json(rows: Sequence[Row], problems: Sequence[str] = ()) -> str:
 
 
 def as_csv(rows: Sequence[Row], problems: Sequence[str] = ()) -> str:
-    """One line a row, scores in 0…1; lists are joined by semicolons, nested parts left out."""
-    lines = [_flat(row_json(row)) for row in rows]
+    """One line a row, scores in 0…1; lists are joined by semicolons, nested parts left out.
+
+    ``settings`` is what differs between rows of one name.
+    """
+    apart = cells.apart(rows)
+    lines = [{**_flat(row_json(row)), "settings": apart(row)} for row in rows]
     names = [name for name in Row.__dataclass_fields__ if name not in _NESTED]
-    names = [each for name in names for each in _ends(name)]
+    names = [*(each for name in names for each in _ends(name)), "settings"]
     file = io.StringIO()
     writer = csv.DictWriter(file, names, lineterminator="\n")
     writer.writeheader()
@@ -61,6 +65,7 @@ def _columns(rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
         "augmentation": cells.augmentation,
         "strategy": cells.strategy,
         "head": lambda row: cells.clean(row.head),
+        "settings": cells.apart(rows),
         "UAR": cells.uar,
         "95 % CI": cells.interval,
         "± folds / seeds": cells.spread,
@@ -71,7 +76,7 @@ def _columns(rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
         "layer weights": lambda row: cells.strip(row.layer_weights),
         "marks": cells.symbols,
     }
-    optional = ("augmentation", "strategy", "late UAR", "layer weights", "marks")
+    optional = ("augmentation", "strategy", "settings", "late UAR", "layer weights", "marks")
     return {t: c for t, c in columns.items() if t not in optional or any(map(c, rows))}
 
 
