@@ -25,6 +25,7 @@ from ser_features.upstreams.cnn14 import (
 )
 from ser_features.upstreams.protocol import Upstream
 from ser_features.upstreams.request import UpstreamRequest
+from ser_features.upstreams.source import ask_hub
 from ser_features.upstreams.wav2vec import (
     MOST_CONVS,
     Convs,
@@ -130,10 +131,14 @@ def _path(request: UpstreamRequest, entry: Checkpoint) -> Path:
 def _from_hub(entry: Checkpoint) -> Path:
     from huggingface_hub import hf_hub_download
 
+    name, there = str(entry.hub_id), ask_hub(str(entry.hub_id)) is not None
+    how: dict[str, Any] = {"etag_timeout": 10.0} if there else {"local_files_only": True}
     try:
-        return Path(hf_hub_download(str(entry.hub_id), str(entry.file), etag_timeout=10.0))
+        return Path(hf_hub_download(name, str(entry.file), **how))
     except Exception as error:  # the client's own errors changed class between its versions
         reason = str(error).strip().partition("\n")[0]
+        if not there:
+            reason = "the hub cannot be reached, and its cache does not hold the file"
         raise UpstreamError(
             f"cannot download {entry.file} of {entry.hub_id}: {reason}; "
             f"pass the file: {entry.name}=FILE.pt"

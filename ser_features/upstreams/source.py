@@ -64,7 +64,7 @@ def from_hub(hub_id: str, *, weights: bool) -> CheckpointFiles:
 
     Raises UpstreamError in one line that says how to pass a folder where it cannot be had.
     """
-    info = _ask_hub(hub_id)
+    info = ask_hub(hub_id)
     if info is None:
         return _from_cache(hub_id, weights=weights)
     present = {sibling.rfilename for sibling in info.siblings or ()}
@@ -82,7 +82,7 @@ def from_hub(hub_id: str, *, weights: bool) -> CheckpointFiles:
     return from_folder(paths[0].parent, weights=weights, origin=origin)
 
 
-def _ask_hub(hub_id: str) -> "ModelInfo | None":
+def ask_hub(hub_id: str) -> "ModelInfo | None":
     """The repository's files and commit, or None where the hub cannot be reached."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError

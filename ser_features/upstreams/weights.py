@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -166,9 +167,13 @@ def read_tensors(path: Path, *, everything: bool = False) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what makes it fail
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files fail in many ways
         reason = str(error).strip().partition("\n")[0]
+        if "weights_only" in reason:  # torch's own advice is to run what is in it
+            reason = "torch's restricted reader refuses it"
         raise UpstreamError(
             f"refused to load {path}: it is damaged or holds more than tensors ({reason}); "
             "get the checkpoint again, as safetensors if there is a choice"

@@ -10,7 +10,8 @@ import huggingface_hub
 import pytest
 
 from ser_features.errors import UpstreamError
-from ser_features.upstreams import source
+from ser_features.upstreams import native, source
+from ser_features.upstreams.catalog import CATALOG
 from ser_features.upstreams.load import load_upstream
 
 
@@ -93,3 +94,17 @@ def test_an_unknown_hub_model_is_a_clear_error(monkeypatch):
     monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
     with pytest.raises(UpstreamError, match=r"the hub has no model 'no/such' .*NAME=FOLDER"):
         source.from_hub("no/such", weights=True)
+
+
+def test_a_file_of_the_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def download(repo: str, name: str, **how: object) -> str:
+        asked.append(how)
+        raise OSError("Retrying")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(native, "ask_hub", lambda hub_id: None)
+    with pytest.raises(UpstreamError, match=r"the hub cannot be reached.*pass the file: wav2vec="):
+        native._from_hub(CATALOG["wav2vec"])
+    assert asked == [{"local_files_only": True}]

@@ -100,8 +100,9 @@ def test_a_poisoned_checkpoint_is_refused_and_does_not_run(folder, plain_pickle)
     bad, mark = folder / "pytorch_model.bin", folder / "ran"
     body = {"encoder.layer_norm.weight": Poison(mark)}
     bad.write_bytes(pickle.dumps(body, protocol=2)) if plain_pickle else torch.save(body, bad)
-    with pytest.raises(UpstreamError, match=r"refused to load .*pytorch_model\.bin"):
+    with pytest.raises(UpstreamError, match=r"refused to load .*pytorch_model\.bin") as caught:
         load_upstream(str(folder))
+    assert "weights_only" not in str(caught.value)
     assert not mark.exists()
 
 
