@@ -40,7 +40,7 @@ def extract(
     """Run upstreams over a corpus once and store every layer.
 
     Running it again extracts only what is missing. With --augment, the augmented feature sets are
-    made instead of the clean one.
+    made instead of the clean one. 'serfeat bench' with the same options trains on what is stored.
 
     Example: serfeat extract --corpus emodb=/data/emodb --upstreams fbank,hubert-base
 
@@ -73,9 +73,10 @@ def extract(
         num_rejects += len(rejected)
     if num_rejects and not allow_rejects:
         total = sum(len(one) for one in manifests)
+        others = " (the others are stored)" if num_rejects < total else ""
         raise RejectsError(
-            f"{num_rejects} of {total} utterances were rejected (the others are stored); mend "
-            f"the files that the reports in {store / 'rejects'} name, or pass --allow-rejects"
+            f"{num_rejects} of {total} utterances were rejected{others}; mend the files that the "
+            f"reports in {store / 'rejects'} name, or pass --allow-rejects"
         )
 
 

@@ -2,12 +2,14 @@
 
 import atexit
 import gc
+import inspect
 import io
 import os
+import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Annotated, Any
@@ -61,20 +63,31 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.command("extract")(extract.extract)
-app.command("bench")(bench.bench)
-app.command("pretrain")(resnet.pretrain)
-app.command("leaderboard")(leaderboard.leaderboard)
-app.command("rerun")(rerun.rerun)
-app.command("conditions")(conditions.conditions)
-app.command("study")(study.study)
-app.command("studies")(study.studies)
-app.command("demo")(demo.demo)
-app.command("upstreams")(lists.upstreams)
-app.command("corpora")(lists.corpora)
-app.command("heads")(lists.heads)
-app.command("augmentations")(lists.augmentations)
-app.command("protocols")(lists.protocols)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "extract": extract.extract,
+    "bench": bench.bench,
+    "pretrain": resnet.pretrain,
+    "leaderboard": leaderboard.leaderboard,
+    "rerun": rerun.rerun,
+    "conditions": conditions.conditions,
+    "study": study.study,
+    "studies": study.studies,
+    "demo": demo.demo,
+    "upstreams": lists.upstreams,
+    "corpora": lists.corpora,
+    "heads": lists.heads,
+    "augmentations": lists.augmentations,
+    "protocols": lists.protocols,
+}
+
+
+def _help(command: Callable[..., None]) -> str:
+    """A command's docstring; an example that goes on in the next line has one space there."""
+    return re.sub(" {2,}", " ", inspect.cleandoc(command.__doc__ or ""))
+
+
+for _name, _command in _COMMANDS.items():
+    app.command(_name, help=_help(_command))(_command)
 app.add_typer(augment.app, name="augment")
 app.add_typer(store.app, name="store")
 

@@ -73,6 +73,7 @@ SelectOption = Annotated[
         help="Test the best checkpoint on 'dev' or the 'last' one; if unset, the recipe's, and "
         "the last one with a strategy.",
         metavar="dev|last",
+        callback=o.one_of("--select", "dev", "last"),
         rich_help_panel=PANEL,
     ),
 ]

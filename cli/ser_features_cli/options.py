@@ -1,6 +1,7 @@
 """Options that several commands share, and what they are turned into."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,17 @@ def _device(name: str) -> str:
     if re.fullmatch(r"cpu|cuda(:\d+)?", name) is None:
         raise UsageError(f"--device {name!r}: expected cpu, cuda, or one of several as cuda:1")
     return name
+
+
+def one_of(option: str, *words: str) -> Callable[[str | None], str | None]:
+    """A check that an option's value is one of some words; None is left to the library."""
+
+    def check(value: str | None) -> str | None:
+        if value is not None and value not in words:
+            raise UsageError(f"{option} {value!r}: expected {', '.join(words[:-1])} or {words[-1]}")
+        return value
+
+    return check
 
 
 CorpusOption = Annotated[
@@ -144,7 +156,11 @@ RayOption = Annotated[
 ]
 PrecisionOption = Annotated[
     str,
-    typer.Option("--precision", help="float32 (reference), bfloat16 or float16: part of the key."),
+    typer.Option(
+        "--precision",
+        help="float32 (reference), bfloat16 or float16: part of the key.",
+        callback=one_of("--precision", "float32", "bfloat16", "float16"),
+    ),
 ]
 BatchOption = Annotated[
     float | None,

@@ -147,6 +147,7 @@ def pretrain(
     from ser_features.extract.pipeline import Options
     from ser_features.pretrain import PretrainOptions
     from ser_features.pretrain import pretrain as run
+    from ser_features.train.resnet_recipes import PAPER_UPSTREAM
     from ser_features.train.run import Training
 
     resnet = resnet_options(pooling, vad, frame_norm, spec_augment, train_precision)
@@ -169,13 +170,14 @@ def pretrain(
     with bars(quiet) as progress:
         done = run(manifests, request, store, out, settings, progress)
     if not quiet:
-        say(done)
+        say(done, head, request or PAPER_UPSTREAM[head])
 
 
-def say(done: "Pretrained") -> None:
+def say(done: "Pretrained", head: str, upstream: str) -> None:
     """Print what was trained and how well it tells held-out utterances apart."""
     line(
         f"{done.path}: {len(done.classes)} classes from {done.num_train} utterances; epoch "
         f"{done.best_epoch} tells {100 * done.accuracy:.1f} % of {done.num_dev} held-out "
         f"utterances right; sha256 {done.sha256}"
     )
+    line(f"train from it: serfeat bench --head {head} --upstreams {upstream} --init {done.path}")

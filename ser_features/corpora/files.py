@@ -174,10 +174,16 @@ def _require_columns(path: Path, found: _Rows) -> None:
     twice = sorted({name for name in there if found.columns.count(name) > 1})
     problems = [_missing_column(name, found.columns) for name in missing]
     problems += [f"column {name!r} is there twice" for name in twice]
+    problems += _other_separator(found.columns)
     if problems and (found.columns or not found.problems):
         deque(found.rows, 0)  # what is wrong with the rows is told too
         needs = f"needs the columns {', '.join(REQUIRED)}; may have {', '.join(OPTIONAL)}"
         raise ManifestError(f"{path} {needs}", [*problems, *found.problems])
+
+
+def _other_separator(columns: Sequence[str]) -> list[str]:
+    signs = [sign for sign in (";", "\t", "|") if len(columns) == 1 and sign in columns[0]]
+    return [f"the columns are parted by {sign!r}; part them by commas" for sign in signs[:1]]
 
 
 def _missing_column(name: str, columns: Sequence[str]) -> str:

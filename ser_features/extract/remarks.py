@@ -29,5 +29,5 @@ def remarks(report: Report) -> list[str]:
         first = next(reject for reject in report.rejects if reject.reason == reason)
         lines.append(f"rejected: {count} x {reason}, e.g. {first.detail}")
     if report.rejects:
-        lines.append(f"rejected: all {len(report.rejects)} are in {report.reject_report}")
+        lines.append(f"rejected: {len(report.rejects)} in all, listed in {report.reject_report}")
     return lines

@@ -131,7 +131,7 @@ def test_the_command_says_what_it_did_and_ends_with_status_3(bad: tuple[Path, Pa
     assert first.endswith(" kB, 8 rejected")
     assert second.startswith("made · fbank: 22 utterances extracted, 7 s of audio in ")
     (report,) = (store / "rejects").rglob("*.csv")
-    assert last == f"rejected: all {len(REJECTED)} are in {report}"
+    assert last == f"rejected: {len(REJECTED)} in all, listed in {report}"
     folder = manifest.parent
     clipped, renamed, same, *rejected = remarks
     assert clipped.startswith(f"note: 1 x clipped, e.g. {folder / 'clipped.wav'}: ")

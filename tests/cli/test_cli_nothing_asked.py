@@ -52,3 +52,34 @@ def test_a_manifest_may_be_called_as_a_corpus(tmp_path: Path) -> None:
         done.error
         == f"{made} is a file; expected the corpus folder (a manifest goes by --manifest)"
     )
+
+
+def test_words_that_an_option_does_not_know(tmp_path: Path) -> None:
+    manifest = good_corpus(tmp_path).write()
+    base = ("bench", "--manifest", manifest, "--upstreams", "fbank")
+    for args, text in {
+        ("--precision", "fp16"): "--precision 'fp16': expected float32, bfloat16 or float16",
+        ("--select", "best"): "--select 'best': expected dev or last",
+        ("--lr", "nan"): "--lr 'nan': expected numbers from 0 by commas, or auto",
+        ("--weight-decay", "-1"): "--weight-decay '-1': expected numbers from 0 by commas",
+    }.items():
+        done = serfeat(*base, *args)
+        assert (done.status, done.error) == (2, text)
+
+
+@pytest.mark.parametrize("sign", [";", "\t"])
+def test_a_table_with_other_separators(tmp_path: Path, sign: str) -> None:
+    path = tmp_path / "other.csv"
+    path.write_text(f"id{sign}path{sign}label\na{sign}b{sign}c\n")
+    done = serfeat("extract", "--manifest", path, "--upstreams", "fbank")
+    assert done.status == 1
+    assert f"- the columns are parted by {sign!r}; part them by commas" in done.lines
+
+
+def test_examples_in_help_have_no_gaps() -> None:
+    for name in ("extract", "bench", "study", "pretrain", "conditions"):
+        lines = [
+            line.strip() for line in serfeat(name, "--help").out.partition("╭")[0].splitlines()
+        ]
+        assert any("Example: " in line for line in lines)
+        assert not any("  " in line for line in lines), name

@@ -232,3 +232,12 @@ def test_readable_on_a_phone(open_page):
     header = page.locator("table.board").nth(board(page)).locator("th:visible").all_text_contents()
     assert [each.split(" (")[0] for each in header] == ["upstream", "UAR %", "95 % CI", "marks"]
     assert len(page.screenshot()) > 10_000
+
+
+def test_the_axis_of_a_curve_spans_the_weighted_sum_too():
+    low = make_record("whisper-base", 0.3, draw=4)
+    points = [make_record("whisper-base", 0.9, head="layers", layer=i) for i in range(3)]
+    page = as_html(build_rows([low, *points], num_resamples=20))
+    height = float(re.search(r'viewBox="-46 -14 \d+ (\d+)"', page)[1]) - 58
+    (beside,) = re.findall(r'class="beside" x1="0" x2="\d+" y1="([\d.]+)"', page)
+    assert 0 <= float(beside) <= height
