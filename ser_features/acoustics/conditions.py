@@ -86,9 +86,10 @@ def as_recorded(utterance: Utterance) -> tuple[NDArray[np.float32], int]:
 
 
 def overlap(first: NDArray[np.float64], second: NDArray[np.float64], bins: int = 40) -> float:
-    """The area that two distributions share: 1 where they are the same, 0 where they are apart.
+    """The area that two samples share: 1 where they are the same, 0 where they are apart.
 
-    From histograms over the range of both. NaN where one is empty.
+    From histograms over the range of both, so that samples of one distribution read less than 1:
+    about 0.8 for 150 values each, 0.9 for 1000. NaN where one is empty.
     """
     if not (len(first) and len(second)):
         return float("nan")

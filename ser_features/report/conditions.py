@@ -94,7 +94,10 @@ def _alike(alike: Sequence[dict[str, Json]]) -> Grid:
         texts = ["" if value is None else f"{value:.2f}" for value in values]
         rows.append((" and ".join(each["corpora"]), str(each["condition"]), *texts))
     columns = ("corpora", "condition", *(m.title for m in MEASURES.values()))
-    title = "Overlap of the distributions (1: the same, 0: apart)"
+    title = (
+        "Overlap of the distributions (0: apart; two samples of one distribution read about 0.8 "
+        "for 150 utterances, 0.9 for 1000)"
+    )
     return Grid(title, columns, tuple(rows), names=2)
 
 

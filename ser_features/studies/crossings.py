@@ -123,8 +123,8 @@ def _reading(score: Score) -> str:
         return "The two cannot be compared."
     if score.p <= ALPHA and (score.difference or 0.0) < 0:
         return (
-            f"The loss is significant (p = {score.p:.2g}): the contradicting labels disturb each "
-            "other, so the head rests, in part, on features that the corpora share."
+            f"The loss is significant (corrected p = {score.p:.2g}): the contradicting labels "
+            "disturb each other, so the head rests, in part, on features that the corpora share."
         )
     if score.difference_low > -UNAFFECTED:
         return (
@@ -134,6 +134,6 @@ def _reading(score: Score) -> str:
             "across corpora."
         )
     return (
-        f"That is not significant (p = {score.p:.2g}), but the interval is too wide to say that "
-        "the swap does no harm: more speakers or corpora are needed to read it either way."
+        f"That is not significant (corrected p = {score.p:.2g}), but the interval is too wide to "
+        "say that the swap does no harm: more speakers or corpora are needed to read it either way."
     )

@@ -56,6 +56,14 @@ def test_overlap() -> None:
     assert overlaps([]) == []
 
 
+@pytest.mark.parametrize(("count", "expected"), [(150, 0.8), (1000, 0.92)])
+def test_samples_of_one_distribution_overlap_as_the_table_says(count: int, expected: float) -> None:
+    rng = np.random.default_rng(0)
+    for draw in (rng.standard_normal, lambda size: rng.lognormal(size=size)):
+        found = [overlap(*draw((2, count))) for _ in range(50)]
+        assert np.mean(found) == pytest.approx(expected, abs=0.06)
+
+
 def test_the_command_writes_tables_and_figures(corpus: Corpus, tmp_path: Path) -> None:
     corpus.add("gone", "gone.wav")
     out = tmp_path / "out"

@@ -112,7 +112,9 @@ def test_a_second_run_neither_encodes_nor_trains(
     assert set(written) == set(where[1].rglob("*.json"))
     # another study over the same audio finds everything too
     outcome = run_study(STUDIES["upstreams"], replace(request_, recipe="quick"), *where)
-    remarks = study_document(outcome).blocks[-1].lines[2:]  # type: ignore[union-attr]
+    lines = study_document(outcome).blocks[-1].lines  # type: ignore[union-attr]
+    (mark,) = (i for i, line in enumerate(lines) if line.startswith("*:"))  # the legend's last
+    remarks = lines[mark + 1 :]
     assert remarks
     assert all(each.startswith(("one: ", "two: ")) for each in remarks), remarks
     assert sum(sum(fake.batches) for fake in loader.made) == encoded  # type: ignore[attr-defined]
