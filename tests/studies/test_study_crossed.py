@@ -113,8 +113,8 @@ def test_a_second_run_neither_encodes_nor_trains(
     # another study over the same audio finds everything too
     outcome = run_study(STUDIES["upstreams"], replace(request_, recipe="quick"), *where)
     lines = study_document(outcome).blocks[-1].lines  # type: ignore[union-attr]
-    (mark,) = (i for i, line in enumerate(lines) if line.startswith("*:"))  # the legend's last
-    remarks = lines[mark + 1 :]
+    (last,) = (i for i, line in enumerate(lines) if line.startswith("in brackets"))
+    remarks = lines[last + 1 :]  # behind the legend
     assert remarks
     assert all(each.startswith(("one: ", "two: ")) for each in remarks), remarks
     assert sum(sum(fake.batches) for fake in loader.made) == encoded  # type: ignore[attr-defined]
