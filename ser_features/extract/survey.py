@@ -16,7 +16,7 @@ from ser_features.augment.partners import partner_error
 from ser_features.errors import AudioError
 from ser_features.extract.plan import PlanItem
 from ser_features.extract.progress import Progress
-from ser_features.extract.rejects import stat_of
+from ser_features.extract.rejects import DECODED, stat_of
 from ser_features.files import uncollected
 from ser_features.records import Rejection, Source, Utterance
 from ser_features.upstreams.protocol import Upstream
@@ -124,7 +124,9 @@ def survey(
         try:
             source = kept(utterance)
             if source is None:
-                return plan_item(utterance, upstream, max_seconds, drawing)
+                item = plan_item(utterance, upstream, max_seconds, drawing)
+                _check_partner(item, known)
+                return item
             if max_seconds is not None:  # what is used must not depend on what is stored
                 plan_item(utterance, upstream, max_seconds, drawing, source.draw)
             return source
@@ -139,6 +141,14 @@ def survey(
     again = whereabouts.found
     result.moved = {u.id: again[u.id] for u in utterances if u.id in again}
     return result
+
+
+def _check_partner(item: PlanItem, known: Mapping[str, Rejection]) -> None:
+    """AudioError where it is known that its partner cannot be decoded: no run tries that again."""
+    name = partner_of(item.draw)
+    found = None if name is None else known.get(name)
+    if name is not None and found is not None and found.reason in DECODED - {"augmentation"}:
+        raise partner_error(name, AudioError(found.reason, found.detail))
 
 
 def source_of(utterance: Utterance, audio_sha256: str = "", draw: str = "") -> Source:

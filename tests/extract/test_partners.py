@@ -2,17 +2,18 @@
 
 import json
 import shutil
-from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
 from fake_upstream import (
+    RATE,
     content_by_id,
     files_of,
     make_corpus,
@@ -22,20 +23,22 @@ from fake_upstream import (
     tiny_shards,
     use_fake,
 )
-from hostile import sealed
+from joined_copies import (
+    HOW,
+    SHORT,
+    TOO_LONG,
+    as_older,
+    change,
+    corpus_in,
+    labelled,
+    run_name,
+    stopped,
+    values,
+)
 from moved_files import LENGTHS, Ear, in_folder, touch
 from ser_features.augment.augmented import partner_of
-from ser_features.extract.repair import repair
 from ser_features.manifest import Manifest
-from ser_features.records import Source
-from ser_features.store.catalog import list_feature_sets
 from ser_features.store.verify import verify
-from ser_features.store.writer import StoreWriter
-from stopped_runs import Stop, stopping
-
-HOW: dict[str, Any] = {"augment": ("copypaste-n",)}
-SHORT: dict[str, Any] = {"augment": ("copypaste-n:crop=0.1",), "max_seconds": 0.21}
-TOO_LONG = 800  # samples more of u3, for that
 
 
 @pytest.fixture
@@ -43,43 +46,6 @@ def ear(monkeypatch: pytest.MonkeyPatch) -> Ear:
     use_fake(monkeypatch)
     tiny_shards(monkeypatch, rows=1)
     return Ear(monkeypatch)
-
-
-def labelled(manifest: Manifest) -> Manifest:
-    marked = tuple(structs.replace(each, label="neutral") for each in manifest.utterances)
-    return replace(manifest, utterances=marked)
-
-
-def corpus_in(folder: Path) -> Manifest:
-    if not folder.exists():
-        make_corpus(folder, LENGTHS)
-    return labelled(in_folder(folder))
-
-
-def values(store: Path, report: Any) -> dict[str, tuple[Any, ...]]:
-    """What is stored of each utterance and what it was joined with, wherever the audio lay."""
-    return {
-        key: (count, source.audio_sha256, source.draw, source.partner.audio_sha256, *rest)
-        for key, (count, source, *rest) in content_by_id(store, report.spec).items()
-    }
-
-
-def stopped(manifest: Manifest, store: Path, at: int, after: bool = False, **how: Any) -> None:
-    """A run that stops at a write, or comes to its end before."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StoreWriter, "write", stopping(at, after))
-        with suppress(Stop):
-            run(manifest, store, **HOW, **how)
-
-
-def run_name(store: Path) -> str:
-    """The name of the only feature set there is."""
-    (only,) = list_feature_sets(store)
-    return only.name
-
-
-def change(manifest: Manifest, key: str, seed: int, more: int = 0) -> None:
-    recording(manifest.by_id[key].path, LENGTHS[int(key[1])] + more, seed)
 
 
 MOVES = st.lists(
@@ -216,98 +182,6 @@ def test_a_partner_that_is_gone_is_named(tmp_path, ear):
     assert all("its partner 'u3' cannot be used: " in found[key].detail for key in joined)
 
 
-@pytest.mark.parametrize("where", ["stored", "pending", "not in the set"])
-def test_repair_refuses_another_partner_than_was_joined(tmp_path, ear, where):
-    manifest, store = corpus_in(tmp_path / "a"), tmp_path / "store"
-    change(manifest, "u3", seed=3, more=TOO_LONG)
-    how = SHORT if where == "not in the set" else HOW
-    if where == "pending":
-        stopped(manifest, store, 1)
-    report = run(manifest, tmp_path / "whole" if where == "pending" else store, **how)
-    before = content_by_id(store, report.spec)
-    partners = {key: partner_of(one[1].draw) for key, one in before.items()}
-    joined = next(key for key in partners if (partners[key] in before) == (where == "stored"))
-    partner = str(partners[joined])
-    spoil(store, joined)
-    raw = manifest.by_id[partner].path.read_bytes()
-    change(manifest, partner, seed=70, more=TOO_LONG * (partner == "u3"))
-    (failure,) = repair(store).failures
-    assert f"{partner}.wav is not the audio that was extracted" in failure
-    manifest.by_id[partner].path.write_bytes(raw)
-    mended = repair(store)
-    assert (mended.failures, mended.num_shards) == ((), 1)
-    assert values(store, report) == {key: plain(one) for key, one in before.items()}
-    assert verify(store).ok
-
-
-def plain(one: tuple[Any, ...]) -> tuple[Any, ...]:
-    count, source, *rest = one
-    return (count, source.audio_sha256, source.draw, source.partner.audio_sha256, *rest)
-
-
-def spoil(store: Path, key: str) -> None:
-    """Damage the object of one utterance's pooled means."""
-    (index,) = [
-        int(path.stem.rpartition("-")[2])
-        for path in store.rglob("shard-*.json")
-        if key in [one["id"] for one in json.loads(path.read_bytes())["body"]["sources"]]
-    ]
-    (victim,) = store.rglob(f"pooled/mean/c.{index}.0.0")
-    victim.write_bytes(b"\0" * victim.stat().st_size)
-
-
-def test_repair_finds_a_partner_where_it_is_now(tmp_path, ear):
-    store = tmp_path / "store"
-    report = run(corpus_in(tmp_path / "a"), store, **HOW)
-    before = values(store, report)
-    manifest = corpus_in((tmp_path / "a").rename(tmp_path / "b"))
-    run(manifest, store, **HOW)
-    spoil(store, "u0")
-    assert (repair(store).failures, values(store, report)) == ((), before)
-
-
-def as_older(store: Path) -> None:
-    """The store as a serfeat made it that did not record what was joined."""
-    for path in store.rglob("shard-*.json"):
-        body = json.loads(path.read_bytes())["body"]
-        for source in body["sources"]:
-            assert source.pop("partner")
-        path.write_bytes(sealed(body))
-
-
-def test_an_older_store_is_read_and_kept_up_to_date(tmp_path, ear):
-    manifest, store = corpus_in(tmp_path / "a"), tmp_path / "store"
-    spec = run(manifest, store, **HOW).spec
-    before = content_by_id(store, spec)
-    as_older(store)
-    assert verify(store).ok
-    older = content_by_id(store, spec)
-    assert {key: (one[0], *one[2:]) for key, one in older.items()} == {
-        key: (one[0], *one[2:]) for key, one in before.items()
-    }
-    assert not any(isinstance(one[1].partner, Source) for one in older.values())
-    files = files_of(store)
-    assert (run(manifest, store, **HOW).num_new, ear.take()) == (0, [])
-    assert files_of(store) == files
-    joined = {key for key, one in older.items() if partner_of(one[1].draw) == "u3"}
-    change(manifest, "u3", seed=50)
-    assert run(manifest, store, **HOW).num_new == len(joined | {"u3"})
-    whole = content_by_id(tmp_path / "whole", run(manifest, tmp_path / "whole", **HOW).spec)
-    found = content_by_id(store, spec)
-    assert {key: (one[0], *one[2:]) for key, one in found.items()} == {
-        key: (one[0], *one[2:]) for key, one in whole.items()
-    }
-    assert isinstance(found["u3"][1].partner, Source)
-
-
-def test_nothing_is_recorded_where_nothing_is_joined(tmp_path, ear):
-    """So the bytes of other sets stay as they were; ``tests/history`` compares them."""
-    store = tmp_path / "store"
-    run(corpus_in(tmp_path / "a"), store, augment=("gain",))
-    run(corpus_in(tmp_path / "a"), store)
-    assert not any(b'"partner"' in path.read_bytes() for path in store.rglob("*.json"))
-
-
 @pytest.mark.parametrize("changed", ["u0", "u3"])
 @pytest.mark.parametrize(("others", "older"), [(True, False), (False, False), (True, True)])
 def test_who_was_joined_with_audio_that_changed_is_made_anew(tmp_path, ear, changed, others, older):
@@ -374,23 +248,21 @@ def test_who_is_called_otherwise_now_is_joined_with_another(tmp_path, ear, text,
     assert verify(store).ok
 
 
-@pytest.mark.parametrize("how", ["more to choose from", "another length"])
-def test_a_stopped_plan_goes_on_only_with_the_draws_that_it_says(tmp_path, ear, how):
-    """So that repair, which may have only the plan, gives what was stored."""
-    whole = labelled(make_corpus(tmp_path / "a", [2400] * 6))
-    first = replace(whole, utterances=whole.utterances[:4])
-    store, options = tmp_path / "store", {"augment": ("copypaste-n:crop=0.1",)}
-    with pytest.MonkeyPatch.context() as patch, suppress(Stop):
-        patch.setattr(StoreWriter, "write", stopping(0, after=False))
-        run(first, store, **options)
-    if how == "another length":
-        recording(first.utterances[1].path, 2399, seed=3)
-    manifest = whole if how == "more to choose from" else first
-    report = run(manifest, store, **options)
-    before = content_by_id(store, report.spec)
-    for path in store.rglob("shard-*.json"):
-        if json.loads(path.read_bytes())["body"]["sources"]:
-            path.write_text("{}")
-    assert repair(store).failures == ()
-    assert content_by_id(store, report.spec) == before
-    assert run(manifest, store, **options).num_new == 0
+def test_a_silent_partner_is_told_again_without_work(tmp_path, ear):
+    manifest, store = corpus_in(tmp_path / "a"), tmp_path / "store"
+    path = manifest.by_id["u3"].path
+    raw = path.read_bytes()
+    soundfile.write(path, np.zeros(1200), RATE)
+    report = run(manifest, store, **HOW)
+    reasons = {one.id: one.reason for one in report.rejects}
+    joined = {key for key, reason in reasons.items() if reason == "partner"}
+    assert joined
+    assert reasons == {"u3": "silent", **dict.fromkeys(joined, "partner")}
+    files = files_of(store)
+    again = run(manifest, store, **HOW)
+    assert again.rejects == report.rejects
+    assert files_of(store) == files
+    path.write_bytes(raw)
+    whole = run(manifest, tmp_path / "whole", **HOW)
+    assert run(manifest, store, **HOW).num_new == len(joined | {"u3"})
+    assert values(store, report) == values(tmp_path / "whole", whole)
