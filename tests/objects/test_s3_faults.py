@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ser_features.errors import StoreError, StoreLockedError, UnreachableError
+from ser_features.store.place import open_root
 from ser_features.store.reader import open_feature_set
 from ser_features.store.repair import repair_metadata
 from ser_features.store.verify import verify
@@ -27,6 +28,13 @@ def whole(tmp_path):
     return content_of(tmp_path, fill(tmp_path, make_spec(), LENGTHS))
 
 
+@pytest.fixture
+def patient(s3, monkeypatch):
+    """The same store for who waits longer: on a busy machine two retries may take a second."""
+    monkeypatch.setenv("SERFEAT_S3_PATIENCE", "20")
+    return open_root(str(s3.root))
+
+
 def finish(root, spec=None) -> None:
     spec = spec or make_spec()
     with StoreWriter(root, spec) as writer:
@@ -38,19 +46,19 @@ def finish(root, spec=None) -> None:
 
 @pytest.mark.parametrize("kind", [500, 503, "cut", "mute"])
 @pytest.mark.parametrize("what", ["c.1.0.0", "shard-00000001", "/lock"])
-def test_a_burst_of_failed_puts_is_gone_through(s3, whole, kind, what):
+def test_a_burst_of_failed_puts_is_gone_through(s3, whole, patient, kind, what):
     fault = s3.faults.add("PUT", what, kind, times=2)
-    finish(s3.root)
+    finish(patient)
     assert fault.seen == 2
-    assert content_of(s3.root, make_spec())["ids"] == whole["ids"]
-    assert verify(s3.root).ok
+    assert content_of(patient, make_spec())["ids"] == whole["ids"]
+    assert verify(patient).ok
 
 
 @pytest.mark.parametrize("kind", [500, 503, "truncate", "slow", "cut"])
-def test_a_burst_of_failed_reads_is_gone_through(s3, whole, kind):
-    finish(s3.root)
+def test_a_burst_of_failed_reads_is_gone_through(s3, whole, patient, kind):
+    finish(patient)
     rules = [s3.faults.add("GET", what, kind, times=1) for what in ("frames/c.0", "shard-00000001")]
-    found = content_of(s3.root, make_spec())
+    found = content_of(patient, make_spec())
     assert [rule.seen for rule in rules] == [1, 1]
     assert {**found, "sources": None} == {**whole, "sources": None}
 
