@@ -139,11 +139,22 @@ def _extract(
     try:
         return Extraction(manifest, order, store, spec, options, engine).run()
     except Float16OverflowError as error:
-        progress.say(f"{error}; storing the frames of this feature set as float32 instead")
         with StoreWriter(store, spec) as writer:
+            _check_all_named(writer, manifest, error)
+            progress.say(f"{error}; storing the frames of this feature set as float32 instead")
             writer.delete()
         spec = made_by(new_spec(manifest.corpus, upstream, order.request, "float32", augmented))
         return Extraction(manifest, order, store, spec, options, engine).run()
+
+
+def _check_all_named(writer: StoreWriter, manifest: Manifest, why: Exception) -> None:
+    """StoreError where starting over would lose what this manifest cannot bring back."""
+    if others := sorted(writer.sources.keys() - manifest.by_id.keys()):
+        raise StoreError(
+            f"{why}, so {writer.name} has to start over in float32; it holds {len(others)} "
+            f"utterance(s) that are not in this manifest, such as {others[0]!r}: extract with a "
+            "manifest that holds them all, or into another store"
+        )
 
 
 def _order(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ser_features.fingerprint import canonical_json
-from ser_features.store.objects import store_errors
+from ser_features.store.objects import flush, publish, store_errors
 from ser_features.store.reader import FeatureSet
 from ser_features.store.schema import CHUNK_FRAMES, POOLED, spec_to_json
 
@@ -35,7 +35,8 @@ def export_hdf5(feature_set: FeatureSet, path: Path) -> None:
                 if feature_set.spec.frames != "none":
                     _write_frames(file, feature_set)
             Path(name).chmod(0o644)
-            Path(name).replace(path)
+            flush([Path(name)])
+            publish({Path(name): path})
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise

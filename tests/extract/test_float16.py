@@ -19,6 +19,7 @@ from fake_upstream import (
     tiny_shards,
     use_fake,
 )
+from ser_features.errors import StoreError
 from ser_features.manifest import Manifest
 from ser_features.store.catalog import list_feature_sets
 from ser_features.store.reader import open_feature_set
@@ -115,3 +116,20 @@ def test_a_fallback_that_was_killed_goes_on(tmp_path, monkeypatch, manifest, whe
     assert content == content_by_id(tmp_path / "whole", spec)
     assert [info.spec.frames for info in list_feature_sets(tmp_path / "store")] == ["float32"]
     assert verify(tmp_path / "store").ok
+
+
+def test_nobody_outside_the_manifest_is_thrown_away(tmp_path, monkeypatch, manifest):
+    """Starting over makes only what the manifest names, so that has to be all."""
+    tiny_shards(monkeypatch, rows=1)
+    use_fake(monkeypatch)
+    first = replace(manifest, utterances=manifest.utterances[:4])
+    spec = run(first, tmp_path, frames=True).spec
+    before = content_by_id(tmp_path, spec)
+    use_fake(monkeypatch, scale=1e6)
+    with pytest.raises(StoreError, match=r"4 utterance.s. that are not in this manifest, such as"):
+        run(replace(manifest, utterances=manifest.utterances[4:6]), tmp_path, frames=True)
+    found = content_by_id(tmp_path, spec)
+    assert {key: found[key] for key in before} == before
+    assert verify(tmp_path).ok
+    report = run(replace(manifest, utterances=manifest.utterances[:6]), tmp_path, frames=True)
+    assert (report.spec.frames, report.num_new) == ("float32", 6)

@@ -1,7 +1,9 @@
 """What is written is read back, by us and by any Zarr or HDF5 reader."""
 
 import json
+import os
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -186,6 +188,26 @@ def test_hdf5_export(tmp_path, dtype):
         for i, key in enumerate(found.ids if dtype != "none" else ()):
             start, count = file["offset"][i], file["num_frames"][i]
             np.testing.assert_array_equal(file["frames"][start : start + count], found.frames(key))
+
+
+def test_hdf5_export_survives_a_power_cut(tmp_path, monkeypatch):
+    """What has its name has its content: flushed before, and the name after."""
+    spec, events = fill(tmp_path / "store"), []
+    found, real = open_feature_set(tmp_path / "store", spec), Path.replace
+
+    def fsync(handle):
+        events.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+
+    def moved(path, target):
+        events.append("moved")
+        return real(path, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", moved)
+    export_hdf5(found, tmp_path / "out" / "one.h5")
+    written, *rest = events
+    assert written.startswith(".one.h5.")
+    assert rest == ["moved", "out"]
 
 
 def test_hdf5_export_of_an_empty_set(tmp_path):
