@@ -1,5 +1,6 @@
 """The bench: extract what is missing, train every head on every upstream, keep run records."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -109,9 +110,11 @@ def bench(
     mixtures = [sets.open(store, rests) for sets in made]
     task = make_task(kept, len(selected) - len(kept), mixtures[0], options)
     records = _baselines(task, results, made[0].tested)
+    count = len(requests) * len(options.trainings) * len(options.heads)
+    number = itertools.count(1)
     for sets, mixture, request in zip(made, mixtures, requests, strict=True):
         for run in plan_runs(task, mixture, request, sets.tested, options, results):
-            records += run.go(progress)
+            records += run.go(progress, f" ({next(number)} of {count})")
     return records
 
 

@@ -100,12 +100,15 @@ class Run:
     training: Training
     results: Path
 
-    def go(self, progress: Progress) -> list[RunRecord]:
-        """Train the folds and seeds that are not on record; write the records after each part."""
+    def go(self, progress: Progress, nth: str = "") -> list[RunRecord]:
+        """Train the folds and seeds that are not on record; write the records after each part.
+
+        ``nth`` tells whoever watches which run it is of how many.
+        """
         records = self._records()
         for seeds, names in _parts(_lacking(records.values())):
             started = time.monotonic()
-            scores = self._train(seeds, names, progress)
+            scores = self._train(seeds, names, progress, nth)
             seconds = (time.monotonic() - started) / len(records)
             for row in records:
                 own = [self._of_condition(score, row[1]) for score in scores[row[0]]]
@@ -126,13 +129,13 @@ class Run:
         return {row: self._on_record(self._empty(*row)) for row in rows}
 
     def _train(
-        self, seeds: Sequence[int], names: set[str], progress: Progress
+        self, seeds: Sequence[int], names: set[str], progress: Progress, nth: str
     ) -> dict[str, list[FoldScore]]:
         folds = [fold for fold in self.task.plan.folds if fold.name in names]
         ids = self._ids()
         truth, done = self.task.truth, 0.0
         labels = np.array([truth[name] for name in ids], np.int64)
-        progress.start(f"training {self.head} on {self.features.spec.upstream}", 100, "%")
+        progress.start(f"training {self.head} on {self.features.spec.upstream}{nth}", 100, "%")
 
         def tick(step: int, total: int) -> None:
             nonlocal done
