@@ -12,7 +12,7 @@ from ser_features_cli import mixing as m
 from ser_features_cli import options as o
 from ser_features_cli import resnet as r
 from ser_features_cli.console import counted, line
-from ser_features_cli.leaderboard import check_format, show_files
+from ser_features_cli.leaderboard import FormatOption, choose_format, show_files
 from ser_features_cli.progress import bars
 
 if TYPE_CHECKING:
@@ -72,9 +72,6 @@ LayersOption = Annotated[
 FoldSeedOption = Annotated[
     int, typer.Option("--fold-seed", min=0, help="Draws what a protocol leaves to chance.")
 ]
-FormatOption = Annotated[
-    str, typer.Option("--format", help="table, markdown, csv, json, latex or html.")
-]
 OutputOption = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="Also write the leaderboard to this file.", dir_okay=False),
@@ -130,7 +127,7 @@ def bench(
     select: m.SelectOption = None,
     late: m.LateOption = False,
     cache_augment: m.CacheOption = None,
-    format: FormatOption = "table",
+    format: FormatOption = None,
     output: OutputOption = None,
     quiet: o.QuietOption = False,
 ) -> None:
@@ -149,7 +146,7 @@ def bench(
     Example: serfeat bench --corpus emodb=/data/emodb --upstreams data2vec-base --heads mlp \
     --labels angry,happy,neutral,sad --added tts=tts.csv --strategy curriculum --ratio 0.25,0.5,1
     """
-    check_format(format)
+    form = choose_format(format, output)
     requests = o.read_requests(upstreams)
     sources = o.read_sources(
         corpus, manifest, root=root, emobox=emobox, superb_metadata=superb_metadata,
@@ -180,7 +177,7 @@ def bench(
         ratios=parse_numbers(ratio, "--ratio") or (),
     )  # fmt: skip
     paths = run_bench(sources, requests, store, results, settings, quiet, m.read_added(added))
-    show_files(paths, format, output)
+    show_files(paths, form, output)
     if output is not None and not quiet:
         show_files(paths)
     if not quiet:

@@ -2,9 +2,14 @@
 
 import os
 import sys
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
+
+for _name in ("stdout", "stderr"):  # a parent may have closed them
+    if getattr(sys, _name) is None:
+        setattr(sys, _name, Path(os.devnull).open("w"))  # noqa: SIM115 - kept open
 
 # A pipe or file has no width of its own, and names cut to 80 columns could not be used.
 PIPED_WIDTH = 140

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from ser_features.rows import Row
 
 TABLE = "table"
+ENDINGS = {
+    ".md": "markdown", ".csv": "csv", ".json": "json", ".tex": "latex", ".html": "html",
+    ".htm": "html",
+}  # fmt: skip
 
 ResultsOption = Annotated[
     list[Path],
@@ -23,7 +27,12 @@ ResultsOption = Annotated[
     ),
 ]
 FormatOption = Annotated[
-    str, typer.Option("--format", help="table, markdown, csv, json, latex or html.")
+    str | None,
+    typer.Option(
+        "--format",
+        help="table, markdown, csv, json, latex or html; if unset, what the name of --output ends "
+        "in (.md, .csv, .json, .tex, .html), else table.",
+    ),
 ]
 OutputOption = Annotated[
     Path | None,
@@ -34,27 +43,29 @@ OutputOption = Annotated[
 
 
 def leaderboard(
-    results: ResultsOption, format: FormatOption = TABLE, output: OutputOption = None
+    results: ResultsOption, format: FormatOption = None, output: OutputOption = None
 ) -> None:
     """Show the leaderboard of one or more results folders.
 
-    Example: serfeat leaderboard --results results --format html --output leaderboard.html
+    Example: serfeat leaderboard --results results --output leaderboard.html
     """
-    show(results, format, output)
+    show(results, choose_format(format, output), output)
 
 
-def check_format(format: str) -> None:
-    """UsageError for a format that does not exist."""
+def choose_format(format: str | None, output: Path | None) -> str:
+    """The format asked for, or that of the output's name; UsageError where there is none such."""
+    if format is None:
+        return ENDINGS.get(output.suffix.lower(), TABLE) if output else TABLE
     from ser_features.registry import unknown
     from ser_features.report import FORMATS
 
     if format not in (TABLE, *FORMATS):
         raise UsageError(unknown("format", format, (TABLE, *FORMATS)))
+    return format
 
 
 def show(results: list[Path], format: str = TABLE, output: Path | None = None) -> None:
     """Print or write the leaderboard of all records in the folders."""
-    check_format(format)
     _show(_load(results), format, output)
 
 

@@ -25,9 +25,11 @@ def _device(name: str) -> str:
 def one_of(option: str, *words: str) -> Callable[[str | None], str | None]:
     """A check that an option's value is one of some words; None is left to the library."""
 
+    from ser_features.registry import unknown
+
     def check(value: str | None) -> str | None:
         if value is not None and value not in words:
-            raise UsageError(f"{option} {value!r}: expected {', '.join(words[:-1])} or {words[-1]}")
+            raise UsageError(unknown(option.removeprefix("--"), value, words))
         return value
 
     return check
@@ -158,7 +160,8 @@ PrecisionOption = Annotated[
     str,
     typer.Option(
         "--precision",
-        help="float32 (reference), bfloat16 or float16: part of the key.",
+        help="float32 (reference), bfloat16 or float16: part of the key. Spectral upstreams are "
+        "always float32.",
         callback=one_of("--precision", "float32", "bfloat16", "float16"),
     ),
 ]

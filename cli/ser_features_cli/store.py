@@ -155,7 +155,8 @@ def _mend(store: Place, device: str, requests: list[str]) -> None:
     for name in remove_strays(store):
         line(f"removed: {name}")
     again = f"{counted(mended.num_shards, 'shard')} extracted again"
-    line(f"{again}, {counted(len(mended.rewritten), 'file')} rewritten")
+    written = f"{counted(len(mended.rewritten), 'file')} rewritten"
+    line(", ".join([again, written] if mended.rewritten else [again]))
 
 
 def _touched(ids: tuple[str, ...]) -> str:

@@ -175,7 +175,7 @@ def test_device_and_precision_that_are_not_there(made: Path) -> None:
         told = f"--device {name!r}: expected cpu, cuda, or one of several as cuda:1"
         assert done.error == told
     done = extract(made, "--upstreams", "fbank", "--precision", "float31", "--store", made / "new")
-    assert done.status == 1
+    assert done.status == 2
     assert done.error == (
         "unknown precision 'float31'; did you mean 'float32' or 'float16' or 'bfloat16'? "
         "Known: bfloat16, float16, float32"

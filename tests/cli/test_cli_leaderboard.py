@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from cli_runner import Done, good_corpus, serfeat
+from ser_features_cli.leaderboard import choose_format
 
 SCORES = ("uar", "wa", "macro_f1", "weighted_f1")
 PROMISED = {
@@ -183,3 +184,18 @@ def test_results_of_several_machines_are_merged(results: Path, tmp_path: Path) -
     assert [row["upstream"] for row in found] == [row["upstream"] for row in rows(results)]
     assert [row["uar"] for row in found] == [row["uar"] for row in rows(results)]
     assert not any("conflict" in row["marks"] for row in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "form"),
+    [
+        ("a.html", None, "html"),
+        ("a.MD", None, "markdown"),
+        ("a.tex", None, "latex"),
+        ("a.csv", "json", "json"),
+        ("a.txt", None, "table"),
+        (None, None, "table"),
+    ],
+)
+def test_the_format_is_that_of_the_name(name, format, form) -> None:
+    assert choose_format(format, name and Path(name)) == form

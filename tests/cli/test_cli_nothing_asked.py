@@ -58,8 +58,8 @@ def test_words_that_an_option_does_not_know(tmp_path: Path) -> None:
     manifest = good_corpus(tmp_path).write()
     base = ("bench", "--manifest", manifest, "--upstreams", "fbank")
     for args, text in {
-        ("--precision", "fp16"): "--precision 'fp16': expected float32, bfloat16 or float16",
-        ("--select", "best"): "--select 'best': expected dev or last",
+        ("--precision", "fp16"): "unknown precision 'fp16'; Known: bfloat16, float16, float32",
+        ("--select", "best"): "unknown select 'best'; Known: dev, last",
         ("--lr", "nan"): "--lr 'nan': expected numbers from 0 by commas, or auto",
         ("--weight-decay", "-1"): "--weight-decay '-1': expected numbers from 0 by commas",
     }.items():

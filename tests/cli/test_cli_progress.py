@@ -1,12 +1,15 @@
 """Bars on a terminal, lines in a log; rates and the time left are those of the whole stage."""
 
 import io
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 from rich.progress import Progress, Task
 
+from cli_runner import command, environment, good_corpus, serfeat
 from ser_features_cli.progress import Bars, left, rate
 
 
@@ -54,3 +57,23 @@ def test_a_log_gets_a_line_now_and_then() -> None:
     assert lines[-1].startswith("extracting x: 100 %, ")
     assert lines[-1].endswith(" files/s, 0:00:00 left")
     assert lines_of(every=3600.0) == []
+
+
+def test_trainings_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(Bars, "start", lambda self, what, total, unit: said.append(what))
+    done = serfeat(
+        "bench", "--manifest", good_corpus(tmp_path).write(), "--upstreams", "fbank,mfcc",
+        "--store", tmp_path / "features", "--results", tmp_path / "results",
+        "--heads", "linear",
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    assert [what for what in said if what.startswith("training")] == [
+        "training linear on fbank (1 of 2)",
+        "training linear on mfcc (2 of 2)",
+    ]
+
+
+def test_closed_streams_are_no_error() -> None:
+    line = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *command("heads")]
+    assert subprocess.run(line, env=environment(), check=False).returncode == 0

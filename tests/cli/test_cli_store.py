@@ -196,7 +196,7 @@ def test_one_of_two_shards_is_mended_alone(tmp_path: Path) -> None:
     assert "it holds later" in serfeat("store", "verify", store).err
     done = serfeat("store", "verify", store, "--repair")
     assert done.status == 0
-    assert "1 shard extracted again, 0 files rewritten" in done.lines
+    assert "1 shard extracted again" in done.lines
     assert content(store) == whole
 
 
