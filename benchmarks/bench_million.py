@@ -66,6 +66,7 @@ def write_manifest(folder: Path, count: int, *, files: bool) -> Path:
     path = folder / "million.csv"
     with path.open("w", encoding="utf-8") as file:
         (write_files if files else write_cuts)(folder, count, file)
+    os.sync()  # else the plan's own flush would wait for the journal of a million new files
     return path
 
 
@@ -207,6 +208,7 @@ def main() -> None:
     args = parser.parse_args()
     quick, files = args.quick, args.files
     count = 20_000 if quick else 1_000_000
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         found, peak = measure(count, Path(folder), files=files)
     text = json.dumps(
@@ -215,6 +217,7 @@ def main() -> None:
             + " --files" * files
             + " --quick" * quick,
             "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "load_1min": round(load, 2),
             "python": platform.python_version(),
             "utterances": count,
             "peak_memory_bytes": peak,
