@@ -22,9 +22,7 @@ def _root() -> None:
 
 @app.command("preview")
 def preview(
-    file: Annotated[
-        Path, typer.Argument(help="A recording.", metavar="FILE", exists=True, dir_okay=False)
-    ],
+    file: Annotated[Path, typer.Argument(help="A recording.", metavar="FILE")],
     augment: o.AugmentOption = None,
     copies: o.CopiesOption = 1,
     augment_seed: o.AugmentSeedOption = 0,

@@ -29,7 +29,7 @@ class Estimate:
 
     def __str__(self) -> str:
         utterances = f"{self.utterances} utterance" + "s" * (self.utterances != 1)
-        audio = f"{self.hours:.2f} h" if self.hours >= 0.1 else f"{60 * self.hours:.1f} min"
+        audio = f"{self.hours:.2f} h" if self.hours >= 0.1 else f"{3600 * self.hours:.1f} s"
         return f"{utterances}, {audio} of audio, {self.frames} frames, {size(self.num_bytes)}"
 
 

@@ -127,7 +127,7 @@ def test_the_command_says_what_it_did_and_ends_with_status_3(bad: tuple[Path, Pa
         "--allow-rejects"
     )
     first, second, *remarks, last, _ = done.lines
-    assert first.startswith("made · fbank: 25 utterances, 0.")  # by their headers
+    assert first.startswith("made · fbank: 25 utterances, ")  # by their headers
     assert first.endswith(" kB, 8 rejected")
     assert second.startswith("made · fbank: 22 utterances extracted, 7 s of audio in ")
     (report,) = (store / "rejects").rglob("*.csv")

@@ -72,7 +72,7 @@ def test_a_disk_that_is_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for args in (("extract",), ("bench", "--results", tmp_path / "results")):
         done = serfeat(*args, "--manifest", manifest, "--store", store, "--upstreams", "fbank")
         assert done.status == 1
-        assert done.lines[0].startswith("made · fbank: 16 utterances, 0.1 min of audio, ")
+        assert done.lines[0].startswith("made · fbank: 16 utterances, 4.")
         assert done.error == (
             f"{store}: the features need 46.1 kB and the disk has 60.0 MB free; free some space, "
             "choose another --store, or drop --frames"

@@ -152,7 +152,7 @@ def test_records_run_again_from_themselves(folder: Path, more: tuple[str, ...]) 
         (("--strategy", "mix", "--augment", "NOISE", "--rate", "0.5"), "exclude each other"),
         (("--added", "nowhere"), "expected NAME=PATH"),
         (("--cache-augment", "time-mask"), "needs a head on frames"),
-        (("--select", "best"), "select must be dev or last"),
+        (("--select", "best"), "unknown select 'best'; Known: dev, last"),
         (("--cache-augment", "copypaste-n"), "joins neutral utterances, and no class is"),
         (("--heads", "mlp", "--normalize"), "--normalize: none of the heads takes it: mlp"),
     ],

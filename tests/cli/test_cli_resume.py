@@ -54,7 +54,7 @@ def test_added_files_alone_are_extracted(tmp_path: Path) -> None:
     corpus.record("new-1", noise(seed=7))
     corpus.record("new-2", noise(seed=8))
     done = extract(corpus.write(), store, "--upstreams", "fbank")
-    assert done.lines[0].startswith("made · fbank: 12 already stored, 2 utterances, 0.00 h of ")
+    assert done.lines[0].startswith("made · fbank: 12 already stored, 2 utterances, 0.6 s of ")
     assert done.lines[1].startswith("made · fbank: 2 utterances extracted, 1 s of audio in ")
     assert done.lines[1].endswith(", 12 already stored")
     assert before.items() <= times(store).items()

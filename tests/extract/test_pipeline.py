@@ -115,7 +115,7 @@ def test_progress_and_the_announcement(tmp_path, monkeypatch, manifest):
     frames = sum((n - 160) // HOP + 1 for n in LENGTHS)
     size = len(LENGTHS) * 3 * 3 * 4 * 4 / 1e3
     assert listener.said == [
-        f"made-up · fake: {len(LENGTHS)} utterances, {seconds / 60:.1f} min of audio, "
+        f"made-up · fake: {len(LENGTHS)} utterances, {seconds:.1f} s of audio, "
         f"{frames} frames, {size:.1f} kB"
     ]
     assert [stage[0] for stage in listener.stages] == ["reading headers", "extracting fake"]
