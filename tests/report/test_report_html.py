@@ -241,3 +241,11 @@ def test_the_axis_of_a_curve_spans_the_weighted_sum_too():
     height = float(re.search(r'viewBox="-46 -14 \d+ (\d+)"', page)[1]) - 58
     (beside,) = re.findall(r'class="beside" x1="0" x2="\d+" y1="([\d.]+)"', page)
     assert 0 <= float(beside) <= height
+
+
+def test_the_best_score_stands_out_beside_any_columns():
+    page = as_html(build_rows([make_record("x", 0.9, augmentation="noise-10db")], num_resamples=20))
+    assert ".best .uar {" in page
+    row = re.search(r'<tr data-row [^>]*class="best">.*?</tr>', page, re.S)
+    assert row is not None
+    assert re.findall(r'<td class="number uar"[^>]*>([\d.]+)</td>', row[0])
