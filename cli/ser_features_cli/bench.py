@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ser_features.errors import UsageError
+from ser_features.errors import SerfeatError, UsageError
 from ser_features.store.place import Place, address
 from ser_features_cli import mixing as m
 from ser_features_cli import options as o
@@ -213,7 +213,12 @@ def run_bench(
     found: dict[Path, None] = {}
     others = [source.read() for source in added or []]
     for one in manifests:  # what is wrong with the last must not show after hours on the first
-        prepare(one, requests, settings, others)
+        try:
+            prepare(one, requests, settings, others)
+        except SerfeatError:
+            for note in one.notes:  # such as a column that is called otherwise than expected
+                line(f"note: {note}")
+            raise
     for source, one in zip(sources, manifests, strict=True):
         inputs: dict[str, Any] = {"source": source.to_json(), "store": address(store)}
         if added:

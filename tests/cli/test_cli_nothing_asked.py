@@ -83,3 +83,11 @@ def test_examples_in_help_have_no_gaps() -> None:
         ]
         assert any("Example: " in line for line in lines)
         assert not any("  " in line for line in lines), name
+
+
+def test_a_column_called_otherwise_is_told_with_the_error(tmp_path: Path) -> None:
+    path = good_corpus(tmp_path).write()
+    path.write_text(path.read_text().replace(",speaker", ",speakers", 1))
+    done = serfeat("bench", "--manifest", path, "--upstreams", "fbank", "--store", tmp_path / "s")
+    assert done.error.startswith("loso needs the speaker of every utterance")
+    assert "note: made.csv: columns not used: speakers" in done.lines
