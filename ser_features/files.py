@@ -7,9 +7,9 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -60,20 +60,28 @@ def write_atomic(path: Path, data: bytes | str | Sequence[bytes]) -> None:
     parts = [parts] if isinstance(parts, bytes) else parts
     try:
         make_folder(path.parent)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        handle, name = staged(path)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.writelines(parts)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
+            name.replace(path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            name.unlink(missing_ok=True)
             raise
         fsync_folder(path.parent)
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def staged(path: Path) -> tuple[int, Path]:
+    """An open handle and the name of a new file beside ``path``, to be renamed to it.
+
+    The umask says who may read it; a file of ``tempfile`` would be its owner's alone.
+    """
+    name = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), name
 
 
 def remove_tree(path: Path) -> None:

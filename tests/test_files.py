@@ -1,5 +1,7 @@
 """Files are whole or not there, and every byte of a sealed file is covered."""
 
+import os
+
 import pytest
 
 from ser_features.errors import DamageError, StoreError
@@ -50,3 +52,13 @@ def test_a_failed_write_leaves_the_old_content_and_no_litter(tmp_path, monkeypat
         write_atomic(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o002, 0o664)])
+def test_the_umask_says_who_may_read(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        write_atomic(tmp_path / "x.json", "secret")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "x.json").stat().st_mode & 0o777 == mode

@@ -1,12 +1,12 @@
 """One HDF5 file from a feature set, for tools that want a single file."""
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ser_features.files import staged
 from ser_features.fingerprint import canonical_json
 from ser_features.store.objects import flush, publish, store_errors
 from ser_features.store.reader import FeatureSet
@@ -26,7 +26,7 @@ def export_hdf5(feature_set: FeatureSet, path: Path) -> None:
 
     with store_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        handle, name = staged(path)
         os.close(handle)
         try:
             with h5py.File(name, "w") as file:
@@ -34,11 +34,10 @@ def export_hdf5(feature_set: FeatureSet, path: Path) -> None:
                 _write_pooled(file, feature_set)
                 if feature_set.spec.frames != "none":
                     _write_frames(file, feature_set)
-            Path(name).chmod(0o644)
-            flush([Path(name)])
-            publish({Path(name): path})
+            flush([name])
+            publish({name: path})
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            name.unlink(missing_ok=True)
             raise
 
 

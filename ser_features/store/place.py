@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import Any, Protocol, TypeVar, cast
 
 from ser_features.errors import StoreError, UsageError
-from ser_features.files import sealed_parts, sealed_text, write_atomic
+from ser_features.files import MOST_BYTES, sealed_parts, sealed_text, size, write_atomic
 from ser_features.fingerprint import file_sha256
 from ser_features.records import Json
 from ser_features.store.remote import SCHEME, ObjectPath, open_url
@@ -105,9 +105,15 @@ def put_sealed(place: Place, body: Json, *, compact: bool = False) -> None:
 def put_new_sealed(place: Place, body: Json) -> None:
     """``put_sealed``, compact, a file of which there is none.
 
-    Raises StoreError where there is one with other content (on a disk the lock sees to that).
+    Raises StoreError where there is one with other content (on a disk the lock sees to that), and
+    for what is too large to be read again.
     """
     parts = sealed_parts(body)
+    if (num_bytes := sum(map(len, parts))) > MOST_BYTES:
+        raise StoreError(
+            f"{place} would take {size(num_bytes)}, and more than {size(MOST_BYTES)} could not be "
+            "read again: extract a manifest of some of the utterances first, then all"
+        )
     if isinstance(place, Path):
         write_atomic(place, parts)
     else:

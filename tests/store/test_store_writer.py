@@ -42,6 +42,17 @@ def test_resuming_keeps_what_is_stored(tmp_path):
         assert [shard.index for shard in writer.pending] == [0, 2]
 
 
+def test_a_plan_that_could_not_be_read_again_is_not_written(tmp_path, monkeypatch):
+    spec = make_spec()
+    monkeypatch.setattr("ser_features.store.place.MOST_BYTES", 100)
+    with (
+        StoreWriter(tmp_path, spec) as writer,
+        pytest.raises(StoreError, match=r"plan-0000\.json would take .* a manifest of some"),
+    ):
+        writer.add_plan(make_shards(spec, [3]))
+    assert verify(tmp_path).ok
+
+
 def test_abandoned_shards_are_settled(tmp_path):
     spec = fill(tmp_path, only={1})
     with StoreWriter(tmp_path, spec) as writer:
