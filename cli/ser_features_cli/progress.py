@@ -16,9 +16,12 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 AUDIO = "s of audio"
+WIDE = 110
+"""Columns of a terminal from which a bar has room for everything."""
 EVERY = 60.0
 """Seconds between two lines where nobody watches a bar."""
 
@@ -103,17 +106,27 @@ def _line(task: Task) -> str:
 @contextmanager
 def bars(quiet: bool = False) -> Iterator[Bars]:
     """Progress on standard error; nothing where ``quiet``."""
-    columns = (
+    console = Console(stderr=True, quiet=quiet)
+    with drawing_on(console) as drawing:
+        yield Bars(drawing, lines=not console.is_terminal)
+
+
+def drawing_on(console: Console) -> Progress:
+    """The bars of a console; on a narrow one the stage's name and the bar give way to times."""
+    wide = console.width >= WIDE
+    counted = TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}")
+    what = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"),
+        TextColumn("{task.description}", table_column=what),
+        BarColumn(20 if wide else 10),
+        *([counted] if wide else []),
         TaskColumn(rate),
         TimeElapsedColumn(),
         TextColumn("left"),
         TaskColumn(left),
+        console=console,
+        transient=True,
+        expand=True,
+        disable=not console.is_terminal,
     )
-    console = Console(stderr=True, quiet=quiet)
-    drawn = console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=not drawn) as drawing:
-        yield Bars(drawing, lines=not drawn)

@@ -8,6 +8,8 @@ from ser_features.report.settings import settings
 from ser_features.rows import ESTIMATORS, MARKS, Row
 
 BARS = "▁▂▃▄▅▆▇█"
+FEW = 6
+"""With fewer speakers, the legend says what tests can tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,13 @@ class Curve:
     augmentation: str
     head: str
     points: tuple[tuple[int, Row], ...]
+    settings: str = ""
+
+    @property
+    def name(self) -> str:
+        """What tells it from the other curves of its section."""
+        within = "; ".join(filter(None, (self.head, self.settings)))
+        return clean(f"{name(self.points[0][1])} ({within})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +68,17 @@ def sections(rows: Sequence[Row]) -> list[Section]:
 
 
 def _curves(rows: Sequence[Row]) -> list[Curve]:
-    points: dict[tuple[str, str, str], list[tuple[int, Row]]] = {}
+    points: dict[tuple[str, ...], list[tuple[int, Row]]] = {}
+    apart = settings(rows)
     for row in rows:
         if row.layer is not None and row.complete:
-            name = (row.upstream, row.augmentation, row.head)
-            points.setdefault(name, []).append((row.layer, row))
-    return [Curve(*name, tuple(sorted(p, key=lambda x: x[0]))) for name, p in points.items()]
+            kind = (row.upstream, row.augmentation, row.head)
+            key = (*kind, apart.get(id(row), ""), row.strategy)
+            points.setdefault(key, []).append((row.layer, row))
+    return [
+        Curve(upstream, augmented, head, tuple(sorted(found, key=lambda x: x[0])), told)
+        for (upstream, augmented, head, told, _), found in points.items()
+    ]
 
 
 def clean(text: str) -> str:
@@ -153,7 +167,7 @@ def curve_line(curve: Curve) -> str:
     layer, best = max(curve.points, key=lambda point: point[1].uar or 0.0)
     first, last = curve.points[0][0], curve.points[-1][0]
     return clean(
-        f"{curve.upstream} ({curve.head}): layers {first}–{last} {bars}  "
+        f"{curve.name}: layers {first}–{last} {bars}  "
         f"highest: layer {layer}, UAR {percent(best.uar)} (picked on test data: optimistic)"
     )
 
@@ -170,6 +184,12 @@ def legend(rows: Sequence[Row]) -> list[str]:
     if units:
         resampled = ", ".join(f"{count} {unit}" for count, unit in units)
         lines.append(f"95 % CI: of the UAR, by a bootstrap that resamples {resampled}")
+        few = [f"{count} {unit}" for count, unit in units if count and count < FEW]
+        if few:
+            lines.append(
+                f"only {', '.join(few)}: tests tell large differences alone; "
+                "★ and B may be on rows far from the best, or far above a baseline"
+            )
         lines.append("± folds / seeds: standard deviation of the UAR over folds, and over seeds")
     if any(row.late for row in rows):
         lines.append(

@@ -162,7 +162,7 @@ def _line(curve: Curve, section: Section, index: int, place: Any) -> dict[str, A
     """One curve, and beside it the weighted sum of layers where it was run on the same upstream."""
     beside = _beside(curve, section)
     return {
-        "name": cells.name(curve.points[0][1]),
+        "name": curve.name,
         "hue": index % NUM_HUES,
         "points": [(*place(layer, row.uar or 0.0), layer, row) for layer, row in curve.points],
         "beside": beside[0] if beside else None,

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress, Task
 
 from cli_runner import command, environment, good_corpus, serfeat
-from ser_features_cli.progress import Bars, left, rate
+from ser_features_cli.progress import Bars, drawing_on, left, rate
 
 
 def task(completed: float, total: float | None, unit: str, seconds: float) -> Task:
@@ -57,6 +57,22 @@ def test_a_log_gets_a_line_now_and_then() -> None:
     assert lines[-1].startswith("extracting x: 100 %, ")
     assert lines[-1].endswith(" files/s, 0:00:00 left")
     assert lines_of(every=3600.0) == []
+
+
+@pytest.mark.parametrize("width", [60, 80, 109, 110, 200])
+def test_rate_and_times_stay_whole_at_any_width(width) -> None:
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    drawing = drawing_on(console)
+    shown = drawing.add_task("extracting " + 9 * "long-name ", total=9_000, unit="s of audio")
+    drawing.tasks[0].start_time = drawing.get_time() - 100
+    drawing.update(shown, completed=4_500)
+    with console.capture() as found:
+        console.print(drawing.get_renderable())
+    line = found.get().rstrip("\n")
+    assert "\n" not in line
+    for text in ("extract", "45.0x real time", "0:01:40 left 0:01:40"):
+        assert text in line
+    assert ("4500/9000 s of audio" in line) == (width >= 110)
 
 
 def test_trainings_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

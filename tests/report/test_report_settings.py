@@ -90,6 +90,19 @@ def test_a_terminal_folds_them_and_says_what_it_leaves_out(rows):
     assert "steps 50" in narrow
 
 
+def test_layer_curves_of_other_settings_stay_apart():
+    points = []
+    for rate in (0.1, 0.01):
+        for i in range(3):
+            made = make_record("x", head="layers", layer=i)
+            config = {**made.config, "training": {**BASE, "lrs": [rate]}}
+            points.append(replace(made, key=f"{rate}-{i}", config=config))
+    text = FORMATS["markdown"](build_rows(points, num_resamples=50))
+    assert text.count("layers 0–2") == 2
+    assert "x (layers; lr 0.1): " in text
+    assert "x (layers; lr 0.01): " in text
+
+
 def test_foreign_configs_are_only_text():
     made = make_record("x")
     odd = [

@@ -75,6 +75,12 @@ def test_markdown_shows_best_incomplete_and_curve(rows):
     assert "mean over test folds and seeds" in text
 
 
+def test_few_speakers_are_told_in_the_legend():
+    for count, told in ((4, True), (6, False)):
+        rows = build_rows([make_record("x", num_speakers=count)], num_resamples=100)
+        assert ("only 4 speakers: tests tell" in " ".join(cells.legend(rows))) == told
+
+
 def test_unused_marks_are_not_explained(rows):
     assert MARKS["conflict"].title not in " ".join(cells.legend(rows))
 
