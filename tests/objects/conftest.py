@@ -46,7 +46,7 @@ def s3(server, monkeypatch, request) -> Iterator[S3]:
         "AWS_SESSION_TOKEN": TOKEN,
         "AWS_REGION": "us-east-1",
         # long enough for a busy machine; tests of a server that fails for good wait for less
-        "SERFEAT_S3_PATIENCE": getattr(request.module, "PATIENCE", "5"),
+        "SERFEAT_S3_PATIENCE": getattr(request.module, "PATIENCE", "20"),
     }.items():
         monkeypatch.setenv(name, value)
     bucket = server.new_bucket()
